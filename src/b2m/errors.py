@@ -102,3 +102,131 @@ class Interrupted(BaseException):
         self.signum = signum
         self.exit_code = 128 + signum
         super().__init__(f"interrupted by signal {signum}")
+
+
+class BucketLost(Refused):
+    """{db}: {what}; nothing was changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init"""
+
+    reason = "bucket_lost"
+
+
+class Unreadable(Refused):
+    """{db}: {path}: {what}; nothing was changed"""
+
+    reason = "unreadable"
+
+
+class LiveMissing(Refused):
+    """{db}: {path} is gone, but this host had v{version} of it: put the file back, or fetch a version with: \
+b2m download --db {db}"""
+
+    reason = "live_missing"
+
+
+class NothingHere(Refused):
+    """{db}: there is no file {path} and no version in the bucket: put the database there, then run: b2m sync --db {db}"""
+
+    reason = "nothing_here"
+
+
+class NoBase(Refused):
+    """{db}: {path} and v{head} in the bucket exist, but nothing tells which version the file started from; \
+find out with: b2m adopt --db {db}"""
+
+    reason = "no_base"
+
+
+class Diverged(Refused):
+    """{db}: this host started from v{version}, which is not in the history of v{head}; \
+see both with: b2m history --db {db}"""
+
+    reason = "diverged"
+
+
+class ChangedUnderNumber(Refused):
+    """{db}: v{version} in the bucket is another than the v{version} that this host knows; \
+compare with: b2m history --db {db}"""
+
+    reason = "changed_under_number"
+
+
+class ClockSkew(Refused):
+    """{db}: the clocks differ by {seconds} s: set this machine's clock"""
+
+    reason = "clock_skew"
+
+
+class ReadOnlyHost(Refused):
+    """{db}: {path} has {rows} changed rows, but {host} only receives this database; \
+save them elsewhere, then: b2m download --db {db} --discard"""
+
+    reason = "read_only_host"
+
+
+class Conflict(Refused):
+    """{db}: {count} rows were changed on both sides, first {first}; \
+set policy.merge for the table, or settle the rows by hand and run again"""
+
+    reason = "conflict"
+
+
+class CannotReplay(Refused):
+    """{db}: {what}; b2m cannot replay that yet, so nothing was changed"""
+
+    reason = "cannot_replay"
+
+
+class TooManyDeletes(Refused):
+    """{db}: {deleted} of {total} rows of {table} are gone, more than policy.max_deletes allows ({limit}); \
+look with: b2m diff --db {db}"""
+
+    reason = "mass_deletion"
+
+
+class StillOpen(Refused):
+    """{db}: {path} is still open in {who}; end it, or mend the service's disconnect or stop command"""
+
+    reason = "still_open"
+
+
+class LiveChanged(Refused):
+    """{db}: {path} was written after the last replay; add a replay from live inside the hold, before the swap"""
+
+    reason = "live_changed"
+
+
+class NotVerified(Refused):
+    """{db}: {file} was not verified in full; add verify before this task"""
+
+    reason = "not_verified"
+
+
+class VerifyFailed(Refused):
+    """{db}: {file} failed verification: {what}"""
+
+    reason = "failed_verification"
+
+
+class NoSpace(Refused):
+    """{db}: {folder} has {free} free, the run needs {needed}: make room and run again"""
+
+    reason = "no_space"
+
+
+class UnsavedRows(Refused):
+    """{db}: {path} has {rows} rows that are in no version; publish them with: b2m sync --db {db}, \
+or drop them with: b2m download --db {db} --discard"""
+
+    reason = "unsaved_rows"
+
+
+class AnchorDamaged(Refused):
+    """{db}: the anchor {path} {what}; fetch it anew with: b2m adopt --db {db}"""
+
+    reason = "anchor_damaged"
+
+
+class UnknownFormat(Refused):
+    """{what} has format {found}, this b2m reads up to {known}: install a newer b2m"""
+
+    reason = "unknown_format"
