@@ -110,6 +110,13 @@ class BucketLost(Refused):
     reason = "bucket_lost"
 
 
+class Unfinished(Refused):
+    """{db}: run {run} on {host} was cut off; the next sync finishes or undoes it: \
+b2m sync --db {db} --host {host}"""
+
+    reason = "unfinished"
+
+
 class Unreadable(Refused):
     """{db}: {path}: {what}; nothing was changed"""
 
@@ -124,7 +131,8 @@ b2m download --db {db}"""
 
 
 class NothingHere(Refused):
-    """{db}: there is no file {path} and no version in the bucket: put the database there, then run: b2m sync --db {db}"""
+    """{db}: there is no file {path} and no version in the bucket: put the database there, then run: \
+b2m sync --db {db}"""
 
     reason = "nothing_here"
 
@@ -168,6 +176,7 @@ class Conflict(Refused):
 set policy.merge for the table, or settle the rows by hand and run again"""
 
     reason = "conflict"
+    conflicts: tuple[object, ...] = ()  # the first hundred, each printable
 
 
 class CannotReplay(Refused):
@@ -195,6 +204,12 @@ class LiveChanged(Refused):
     reason = "live_changed"
 
 
+class NotOnHead(Refused):
+    """{db}: the file to upload does not start from v{head}, the newest version; run again: b2m sync --db {db}"""
+
+    reason = "not_on_head"
+
+
 class NotVerified(Refused):
     """{db}: {file} was not verified in full; add verify before this task"""
 
@@ -205,6 +220,18 @@ class VerifyFailed(Refused):
     """{db}: {file} failed verification: {what}"""
 
     reason = "failed_verification"
+
+
+class InTheWay(Refused):
+    """{db}: {path} exists, and b2m did not put it there: move it away and run again"""
+
+    reason = "in_the_way"
+
+
+class NothingKept(Refused):
+    """{db}: {host} keeps no earlier file to roll back to"""
+
+    reason = "nothing_kept"
 
 
 class NoSpace(Refused):

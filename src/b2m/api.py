@@ -1,0 +1,198 @@
+"""The verbs of b2m, as functions: everything that a command line, a cron job or a dashboard may ask for.
+
+Knows nothing of Invoke. Heavy libraries are imported where they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from b2m import errors
+from b2m.events import Events
+from b2m.project import LOCAL, Project, Target, find_project, load_project
+
+if TYPE_CHECKING:
+    from b2m.adoption import Adoption
+    from b2m.buckets.lease import LeaseView
+    from b2m.facts import Facts
+    from b2m.looking import Difference
+    from b2m.plan import Step
+    from b2m.report import Recap
+    from b2m.state import Verdict
+    from b2m.versions.commit import Commit
+
+Result = TypeVar("Result")
+
+# The worst outcome of several databases decides the exit code.
+SEVERITY = (7, 6, 9, 5, 8, 4, 10)
+
+
+def project(folder: str | None = None) -> Project:
+    """Return the project in ``folder``, or the nearest one upwards; InvalidProject, UsageError."""
+    from b2m.modules import MODULES
+
+    return load_project(find_project(folder), MODULES)
+
+
+def targets(found: Project, dbs: Iterable[str], host: str = LOCAL) -> list[Target]:
+    """Return the named databases on a host, all of the project's for ``all``; the demo host is made on first use."""
+    named = list(dict.fromkeys(dbs))
+    if not named:
+        raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
+    if named == ["all"]:
+        named = [db for db in found.databases if host in found.hosts_of(db)]
+    chosen = [found.target(db, host) for db in named]
+    if any(target.demo for target in chosen):
+        from b2m.demo.host import ensure
+
+        ensure(chosen[0])
+    return chosen
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong with one of several databases."""
+
+    target: Target
+    error: errors.B2mError
+
+
+def each(chosen: Iterable[Target], act: Callable[[Target], Result]) -> tuple[list[Result], list[Failure]]:
+    """Do something with each database; one failing does not stop the rest."""
+    done: list[Result] = []
+    failed: list[Failure] = []
+    for target in chosen:
+        try:
+            done.append(act(target))
+        except errors.B2mError as error:
+            failed.append(Failure(target, error))
+    return done, failed
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of several outcomes."""
+    seen = set(codes)
+    for code in SEVERITY:
+        if code in seen:
+            return code
+    return max(seen, default=0)
+
+
+# -- looking -----------------------------------------------------------------------------------------------------
+
+
+def status(target: Target, events: Events) -> tuple[Facts, Verdict]:
+    """Return the facts and the verdict of one database, without locking or changing anything."""
+    from b2m.opening import opened
+    from b2m.state import classify
+
+    with opened(target, events) as found:
+        facts = found.look()
+    return facts, classify(facts)
+
+
+def plan(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
+    """Return the facts, the verdict and the steps that a sync would take."""
+    from b2m.sync import check
+
+    return check(target, events)
+
+
+def history(target: Target, limit: int | None = 20) -> list[Commit]:
+    """Return the newest commits of a database, newest first."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.marker import read_marker
+    from b2m.versions import log
+
+    bucket = open_bucket(target.bucket)
+    read_marker(bucket)
+    return log.history(bucket, target.db, limit)
+
+
+def diff(target: Target, events: Events, limit: int) -> Difference:
+    """Return how live differs from its anchor, counted, and up to ``limit`` changed rows of each table."""
+    from b2m.looking import diff as look
+
+    return look(target, events, limit)
+
+
+def locks(target: Target) -> LeaseView | None:
+    """Return the lease on a database in the bucket, None if it is free."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.lease import look
+    from b2m.buckets.marker import read_marker
+
+    bucket = open_bucket(target.bucket)
+    read_marker(bucket)
+    return look(bucket, target.db)
+
+
+# -- changing ----------------------------------------------------------------------------------------------------
+
+
+def sync(target: Target, events: Events, *, wait: float = 0.0, message: str = "") -> Recap:
+    """Bring a database and its bucket in step, as its playbook says; return the recap."""
+    from b2m.sync import Options
+    from b2m.sync import sync as run
+
+    return run(target, events, Options(wait=wait, message=message))
+
+
+def upload(target: Target, events: Events, *, wait: float = 0.0, message: str = "") -> Recap:
+    """Publish a database that is ready to upload; one that is outdated is refused. Returns the recap."""
+    from b2m.sync import Options
+    from b2m.sync import sync as run
+
+    return run(target, events, Options(wait=wait, message=message, command="upload", only=("ready_to_upload",)))
+
+
+def download(target: Target, events: Events, *, version: int | None = None, discard: bool = False) -> Recap:
+    """Put a version of the bucket live, the head by default; rows that are in no version are never overwritten."""
+    from b2m.commands import download as run
+
+    return run(target, events, version=version, discard=discard)
+
+
+def rollback(target: Target, events: Events) -> Recap:
+    """Go back to the file that was live before the last swap, with the rows written since; return the recap."""
+    from b2m.commands import rollback as run
+
+    return run(target, events)
+
+
+def adopt(target: Target, events: Events, *, version: int | None = None) -> Adoption:
+    """Find the version that a file without an anchor started from; make it the anchor if it is certain or named."""
+    from b2m.adoption import adopt as run
+
+    return run(target, events, version=version)
+
+
+def unlock(target: Target) -> LeaseView | None:
+    """Break the lease on a database; return what was broken, None if it was free."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.lease import break_lease
+    from b2m.buckets.marker import read_marker
+    from b2m.run import owner
+
+    bucket = open_bucket(target.bucket)
+    read_marker(bucket)
+    return break_lease(bucket, target.db, owner())
+
+
+def bucket_init(found: Project, name: str | None = None) -> Mapping[str, str]:
+    """Set up the project's buckets, or the named one; return each one's id."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.marker import init_bucket
+
+    known = found.inventory.buckets
+    if name is not None and name not in known:
+        raise errors.UsageError(what=f"unknown bucket {name}; inventory.yaml knows: {', '.join(sorted(known))}")
+    ids = {}
+    for each_name, bucket in known.items():
+        if name in (None, each_name):
+            path = found.root / Path(bucket.path).expanduser()
+            ids[each_name] = init_bucket(open_bucket({"type": "folder", "path": str(path)})).id
+    return ids

@@ -1,0 +1,29 @@
+"""Buckets: where versions live. A backend's library is imported only when a bucket of its type is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from b2m.buckets.protocol import Bucket, Capabilities, Counters
+from b2m.errors import InvalidProject
+
+__all__ = ["Bucket", "Capabilities", "Counters", "open_bucket"]
+
+
+def open_bucket(config: Mapping[str, object]) -> Bucket:
+    """Return the bucket that a project's entry describes, without touching it yet; InvalidProject for a wrong entry.
+
+    A folder: ``{"type": "folder", "path": "/srv/bucket"}``; the path is absolute.
+    """
+    kind = config.get("type")
+    if kind != "folder":
+        raise InvalidProject([f"buckets: type {kind!r} is not known; known: folder"])
+    if unknown := sorted(set(config) - {"type", "path"}):
+        raise InvalidProject([f"buckets: a folder bucket has no key {unknown[0]!r}"])
+    path = config.get("path")
+    if not isinstance(path, str | Path) or not Path(path).is_absolute():
+        raise InvalidProject([f"buckets: the path of a folder bucket must be absolute, not {path!r}"])
+    from b2m.buckets.folder import FolderBucket
+
+    return FolderBucket(Path(path))

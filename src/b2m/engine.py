@@ -1,0 +1,158 @@
+"""Runs tasks: in order, each one undone in reverse order if a later one fails.
+
+A hold that ended well settles what is in it and before it: its swap is live, the server accepts rows in it, and a
+later failure (of the upload, say) leaves a state that the next run goes on from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from b2m import errors, faults
+from b2m.hosts.service import ServiceError
+from b2m.modules.base import Module, Outcome
+from b2m.modules.hold import Hold
+from b2m.project import Task
+from b2m.run import Run
+
+Tally = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task that a command brings itself, beside those of a playbook."""
+
+    name: str
+    does: Module
+    block: tuple[Work, ...] = ()
+
+
+class Engine:
+    """Applies a scenario's tasks to a run and counts what came of them."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tally: Tally = {"ok": 0, "changed": 0, "skipped": 0, "failed": 0, "undone": 0}
+        self._done: list[tuple[str, Module]] = []
+        self._step = 0
+
+    def apply(self, tasks: Iterable[Task | Work], **facts: Any) -> None:
+        """Run tasks; on a failure undo what was done, and raise what the failure is for the user."""
+        try:
+            self._tasks(tasks, facts)
+        except BaseException as error:
+            failure = _as_failure(error, self.run.target.db)
+            self._undo(failure)
+            if failure is error:
+                raise
+            raise failure from error
+
+    def tell(self, tasks: Iterable[Task], **facts: Any) -> None:
+        """Run the tasks of ``on_refused`` or ``on_failed``: what goes wrong in them is only reported."""
+        try:
+            self._tasks(tasks, facts)
+        except Exception as error:
+            self.run.events.warn(f"while telling about it: {error}")
+        self._done.clear()
+
+    def _tasks(self, tasks: Iterable[Task | Work], facts: dict[str, Any]) -> None:
+        for task in tasks:
+            if isinstance(task, Work):
+                self._task(task.name, task.does, task.block, facts)
+                continue
+            observed = self.run.observed(**facts)
+            if not self.run.target.applies(task, observed):
+                self._skipped(task.name, task.module, f"when {task.when}")
+            elif task.model is None:
+                self._tasks(task.block, facts)
+            else:
+                module = self.run.target.render(task, observed)
+                assert isinstance(module, Module)
+                self._task(task.name, module, task.block, facts)
+
+    def _task(self, name: str, module: Module, block: Iterable[Task | Work], facts: dict[str, Any]) -> None:
+        reason = module.skip(self.run.facts)
+        if reason is not None:
+            self._skipped(name, module.key, reason)
+            return
+        self._step += 1
+        point = f"{self._step}:{module.key}"
+        faults.point(f"before-task:{point}")
+        began = time.monotonic()
+        self.run.events.emit("task", name=name, module=module.key, status="started")
+        self._done.append((name, module))
+        try:
+            outcome = self._hold(module, block, facts) if isinstance(module, Hold) else module.apply(self.run)
+        except BaseException as error:
+            self.tally["failed"] += 1
+            self._emit(name, module, "failed", str(error), began)
+            raise
+        self.tally[outcome.status] += 1
+        self._emit(name, module, outcome.status, outcome.detail, began)
+        faults.point(f"after-task:{point}")
+
+    def _hold(self, hold: Hold, block: Iterable[Task | Work], facts: dict[str, Any]) -> Outcome:
+        hold.enter(self.run)
+        self._tasks(block, facts)
+        outcome = hold.leave(self.run)
+        self._done.clear()
+        self.run.swapped = False
+        return outcome
+
+    def _undo(self, failure: BaseException) -> None:
+        """Undo what was done, newest first; the server gets its database back whatever fails. Raises UndoFailed."""
+        first: Exception | None = None
+        with self.run.shielded():
+            while self._done:
+                name, module = self._done.pop()
+                try:
+                    if isinstance(module, Hold):
+                        self._release()
+                    else:
+                        module.undo(self.run)
+                    self.tally["undone"] += 1
+                    self.run.events.emit("undone", name=name, module=module.key)
+                except Exception as error:
+                    self.run.events.emit("undo_failed", name=name, module=module.key, text=str(error))
+                    first = first or error
+        if first is not None:
+            target = self.run.target
+            raise errors.UndoFailed(
+                what=f"{failure}; and undoing it failed: {first}. {self.run.session.place.live()} is live, nothing was "
+                f"deleted; mend the cause, then run: b2m sync --db {target.db} --host {target.host}"
+            ) from failure
+
+    def _release(self) -> None:
+        session = self.run.session
+        if session.hold is None:
+            return
+        try:
+            session.give_back()
+        except ServiceError as error:
+            raise errors.UndoFailed(what=str(error)) from None
+        self.run.count_hold(session.end_hold())
+
+    def _skipped(self, name: str, module: str, reason: str) -> None:
+        self.tally["skipped"] += 1
+        self.run.events.emit("task", name=name, module=module, status="skipped", detail=reason)
+
+    def _emit(self, name: str, module: Module, status: str, detail: str, began: float) -> None:
+        took = round((time.monotonic() - began) * 1000)
+        self.run.events.emit("task", name=name, module=module.key, status=status, detail=detail, ms=took)
+
+
+def _as_failure(error: BaseException, db: str) -> BaseException:
+    """Return what the user is told: b2m's errors as they are, the machine's as TaskFailed, bugs as bugs."""
+    if isinstance(error, errors.B2mError | errors.Interrupted):
+        return error
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return errors.TaskFailed(what=f"{db}: {error.strerror or error}{where}; what was done is undone")
+    if isinstance(error, apsw.Error):
+        return errors.TaskFailed(what=f"{db}: SQLite: {error}; what was done is undone")
+    return error

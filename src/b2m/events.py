@@ -1,0 +1,31 @@
+"""What a run tells while it works: events, sent to any number of sinks.
+
+An event is a flat dict with a ``type``; ``--json`` prints it as it is, the console renders some of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+Event = dict[str, Any]
+Sink = Callable[[Event], None]
+
+
+class Events:
+    """Sends events to sinks and keeps them for the run record, progress excepted."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+        self.kept: list[Event] = []
+
+    def emit(self, type_: str, **data: Any) -> None:
+        event: Event = {"type": type_, "at": round(time.time(), 3), **data}
+        if type_ != "progress":
+            self.kept.append(event)
+        for sink in self._sinks:
+            sink(event)
+
+    def warn(self, text: str) -> None:
+        self.emit("warning", text=text)

@@ -1,0 +1,1 @@
+"""Where a database lives: what b2m does on the host that has the live file."""

@@ -1,0 +1,88 @@
+"""The anchor: a read-only copy of the version that the live file started from, with what the bucket said of it.
+
+``anchor.json`` names the file and is replaced atomically; a file that no ``anchor.json`` names is a leftover.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from b2m.errors import AnchorDamaged, UnknownFormat
+from b2m.hosts.place import Place, fsync_folder, read_json, write_json
+from b2m.versions.pack import hash_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What a host remembers of the version it started from."""
+
+    number: int
+    token: str
+    blake3: str
+    size: int
+    bucket_id: str
+
+    @property
+    def file_name(self) -> str:
+        return f"anchor-{self.number:08d}-{self.blake3[:16]}.db"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Anchor:
+        if data.get("format") != FORMAT:
+            raise UnknownFormat(what="anchor.json", found=data.get("format"), known=FORMAT)
+        return cls(**{key: data[key] for key in ("number", "token", "blake3", "size", "bucket_id")})
+
+
+def load(place: Place) -> Anchor | None:
+    """Return the anchor's record, or None if this host has none."""
+    path = place.state / "anchor.json"
+    if not path.exists():
+        return None
+    data = read_json(path)
+    if data is None:
+        raise AnchorDamaged(db=place.db, path=path, what="is not readable")
+    return Anchor.from_json(data)
+
+
+def path_of(place: Place, anchor: Anchor) -> Path:
+    return place.state / anchor.file_name
+
+
+def check(place: Place, anchor: Anchor) -> Path:
+    """Return the anchor's file after reading all of it: what it decides must not rest on a rotten disk."""
+    path = path_of(place, anchor)
+    if not path.exists():
+        raise AnchorDamaged(db=place.db, path=path, what="is gone")
+    if hash_file(path) != (anchor.blake3, anchor.size):
+        raise AnchorDamaged(db=place.db, path=path, what="is not what it was when it was written")
+    return path
+
+
+def install(place: Place, source: Path, anchor: Anchor) -> None:
+    """Make ``source``, a file of the state folder's file system, the anchor's file, and remember it.
+
+    May be repeated after a crash at any point: the file's move and the record's replacement are each atomic.
+    """
+    target = path_of(place, anchor)
+    if source.exists() and source != target:
+        source.chmod(0o444)
+        os.replace(source, target)
+        fsync_folder(place.state)
+    write_json(place.state / "anchor.json", anchor.to_json())
+
+
+def sweep(place: Place, keep: set[str]) -> None:
+    """Remove anchor files other than the current one and those named in ``keep``."""
+    current = load(place)
+    names = keep | ({current.file_name} if current else set())
+    for path in place.state.glob("anchor-*.db"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""A small process that gives the server back if the run dies while it holds it.
+
+``Guard`` is the run's end, ``main`` the guard's own. They share a pipe: a byte from the run says that it is alive,
+``DISARM`` that the hold is over, and end-of-file that the run is dead. The guard inherits the run's lock on the
+database, so that no other run comes in between, and settles the journal exactly as the next run would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from contextlib import suppress
+
+from b2m.faults import clean_environment
+from b2m.hosts.place import Place
+
+ALIVE, DISARM, READY = b".", b"x", b"r"
+READY_TIMEOUT = 20.0
+
+
+class Guard:
+    """The run's handle on its guard."""
+
+    def __init__(self, place: Place, lock_fd: int, patience: float) -> None:
+        """Start the guard and wait until it watches; ``patience`` is how long, in seconds, it bears silence."""
+        read_end, self.alive_fd = os.pipe()
+        ready_read, ready_write = os.pipe()
+        arguments = json.dumps(
+            {
+                "place": place.to_json(),
+                "pipe": read_end,
+                "ready": ready_write,
+                "lock": lock_fd,
+                "patience": patience,
+                "run": os.getpid(),
+            }
+        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "b2m.hosts.guard", arguments],
+                pass_fds=(read_end, ready_write, lock_fd),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=clean_environment(),
+            )
+        finally:
+            os.close(read_end)
+            os.close(ready_write)
+        self._last_beat = 0.0
+        try:
+            watching, _, _ = select.select([ready_read], [], [], READY_TIMEOUT)
+            if not watching or os.read(ready_read, 1) != READY:
+                self._process.kill()
+                raise RuntimeError("the guard process did not start; nothing was touched")
+        finally:
+            os.close(ready_read)
+
+    def beat(self) -> None:
+        """Tell the guard, at most once a second, that the run is alive."""
+        now = time.monotonic()
+        if now - self._last_beat >= 1.0:
+            self._last_beat = now
+            os.write(self.alive_fd, ALIVE)
+
+    def disarm(self) -> None:
+        """End the guard; the hold is over."""
+        # It may have ended by itself, having nothing left to guard.
+        with suppress(BrokenPipeError):
+            os.write(self.alive_fd, DISARM)
+        os.close(self.alive_fd)
+        self._process.wait()
+
+
+def main(argument: str) -> None:
+    """Watch the pipe of a run, and settle the journal if the run ends without disarming."""
+    options = json.loads(argument)
+    place = Place.from_json(options["place"])
+    # Everything that settling needs is loaded now: when it is needed, the disk may be full or the files replaced.
+    from b2m.hosts.recovery import recover_host
+
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    os.write(options["ready"], READY)
+    os.close(options["ready"])
+    if _run_died(options["pipe"], options["patience"], options["run"]):
+        _log(place, f"run {options['run']} died while it held {place.db}")
+        try:
+            for act in recover_host(place):
+                _log(place, act)
+        except Exception:
+            _log(place, traceback.format_exc())
+
+
+def _run_died(pipe: int, patience: float, run: int) -> bool:
+    while True:
+        heard, _, _ = select.select([pipe], [], [], patience)
+        if not heard:
+            # Hung or stopped: a run that says nothing must not keep the server away. Still our parent, so still it.
+            if os.getppid() == run:
+                os.kill(run, signal.SIGKILL)
+            patience = READY_TIMEOUT
+            continue
+        said = os.read(pipe, 4096)
+        if not said:
+            return True
+        if DISARM in said:
+            return False
+
+
+def _log(place: Place, text: str) -> None:
+    # A full disk must not keep the guard from its work.
+    with suppress(OSError), (place.state / "guard.log").open("a", encoding="utf-8") as out:
+        out.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

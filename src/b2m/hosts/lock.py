@@ -1,0 +1,81 @@
+"""The lock that makes all changes of one database on one host come one after the other.
+
+It is an ``flock``: it belongs to the open file, dies with its last holder, and is handed to the guard without a gap.
+Never unlock or unlink it by hand.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from b2m.errors import Locked
+
+DEAD_RUN_GRACE = 30.0  # seconds that a guard may need to settle what its dead run left
+
+
+class HostLock:
+    """The held lock; ``fd`` is what the guard inherits."""
+
+    def __init__(self, path: Path, db: str, run: str, *, wait: float = 0.0) -> None:
+        """Take the lock, waiting at most ``wait`` seconds, longer only for the guard of a dead run; else Locked."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = _read(self.fd)
+                patience = wait if _alive(holder) else max(wait, DEAD_RUN_GRACE)
+                if time.monotonic() - began >= patience:
+                    os.close(self.fd)
+                    raise Locked(
+                        db=db,
+                        owner=f"run {holder.get('run', 'unknown')} (pid {holder.get('pid', '?')} on this host)",
+                        since=holder.get("since", "a moment ago"),
+                    ) from None
+                time.sleep(0.05)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        note = json.dumps({"run": run, "pid": os.getpid(), "started": _started(os.getpid()), "since": since}).encode()
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, note, 0)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _read(fd: int) -> dict[str, object]:
+    try:
+        data = json.loads(os.pread(fd, 4096, 0))
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _alive(holder: dict[str, object]) -> bool:
+    pid = holder.get("pid")
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return holder.get("started") == _started(pid)
+
+
+def _started(pid: int) -> str | None:
+    """A process's start time in clock ticks, which tells it from a later one with its pid; None off Linux."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,45 @@
+"""Settling what a dead run announced in its journal and did not finish.
+
+The guard does it at once, for what is on the host; the next run does it too, and adds what needs the bucket.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from b2m.hosts import switch as switches
+from b2m.hosts.place import Place
+from b2m.hosts.service import Service
+from b2m.journal import Journal
+from b2m.sqlite.swap import set_journal_mode
+
+
+def recover_host(place: Place, *, service: bool = True) -> list[str]:
+    """Finish or take back a switch, then give the server back; return what was done, in words.
+
+    Without ``service`` only the files are settled: the run is alive and gives the server back itself.
+
+    Errors of the service command come out after the files are settled; the journal then still says "hold", so that
+    the next run tries again.
+    """
+    journal = Journal(place.journal)
+    pending = journal.pending()
+    acts: list[str] = []
+    if pending.switch is not None:
+        switch = switches.Switch.from_json(pending.switch)
+        if switches.made(place, switch):
+            switches.finish(place, switch)
+            if switch.how == "rename":
+                set_journal_mode(Path(switch.new), switch.journal_mode)
+            journal.append("switched")
+            acts.append(f"finished the switch to {switch.new}")
+        else:
+            switches.revert(place, switch)
+            journal.append("unswitched")
+            acts.append(f"took back the switch to {switch.new}")
+    if service and pending.hold is not None:
+        held = Service.from_json(pending.hold["service"])
+        held.give_back()
+        journal.append("released")
+        acts.append(f"gave {place.db} back to {held.name}")
+    return acts

@@ -1,0 +1,451 @@
+"""What a run does on the host that has the live file; one session per run and database.
+
+Modules call these functions. They take and return plain data, so that a remote host can offer the same functions over
+a channel. The session owns the one connection to the live file: opening and closing that file by any other way in this
+process would silently drop SQLite's locks on it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from b2m import errors, faults
+from b2m.buckets.protocol import Bucket
+from b2m.facts import HostFacts, Live
+from b2m.hosts import anchor as anchors
+from b2m.hosts import kept as keeping
+from b2m.hosts.anchor import Anchor
+from b2m.hosts.hold import Hold
+from b2m.hosts.lock import HostLock
+from b2m.hosts.place import Place, read_json, write_json
+from b2m.hosts.recovery import recover_host
+from b2m.hosts.service import Service
+from b2m.journal import Journal
+from b2m.sqlite import merge, openers, pages, verify
+from b2m.sqlite import snapshot as snapshots
+from b2m.sqlite.connect import open_static, set_tick
+from b2m.sqlite.diff import Changes, compare
+from b2m.sqlite.live import LiveFile, sidecars
+from b2m.sqlite.schema import read_schema
+from b2m.sqlite.signature import signature
+from b2m.versions import pack
+from b2m.versions.commit import Commit
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A file's pages, the hash of its schema, and the SQLite that read them; sizes in bytes."""
+
+    page_size: int
+    page_count: int
+    schema_hash: str
+    sqlite: str
+
+
+class Session:
+    """The host's side of one run; ``tick`` is called often and may raise to stop long work."""
+
+    def __init__(self, place: Place, run: str, progress: Progress, stop: Callable[[], None]) -> None:
+        self.place = place
+        self.run = run
+        self.journal = Journal(place.journal)
+        self.files: dict[str, Path] = {}
+        self.verified: set[str] = set()
+        self.head: Anchor | None = None
+        self.hold: Hold | None = None
+        self.progress = progress
+        self._stop = stop
+        self._lock: HostLock | None = None
+        self._live: LiveFile | None = None
+        self._known: tuple[int, Live] | None = None  # data_version of our connection, and what live then was
+        self._consumed: dict[str, int] = {}  # candidate -> data_version of live that its last replay read
+        self._snapshot_version: dict[str, int] = {}
+        set_tick(self.tick)
+
+    # -- beginning and end ---------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called from within long work: lets a signal, or the end of the allowed downtime, stop it."""
+        self._stop()
+        if self.hold is not None:
+            self.hold.beat()
+            if time.monotonic() > self.hold.deadline:
+                raise errors.TaskFailed(
+                    what=f"{self.place.db}: the work inside the hold took longer than "
+                    f"max_downtime ({self.hold.max_downtime:g} s)"
+                )
+
+    def lock(self, wait: float) -> None:
+        """Become the only run that changes this database here, or raise Locked."""
+        if not self.place.folder.is_dir():
+            raise errors.Unreadable(db=self.place.db, path=self.place.folder, what="the folder does not exist")
+        try:
+            self._lock = HostLock(self.place.state / "lock", self.place.db, self.run, wait=wait)
+        except OSError as error:
+            raise errors.Unreadable(db=self.place.db, path=self.place.state, what=error.strerror) from None
+
+    def recover(self) -> list[str]:
+        """Settle on the host what a dead run left; the publication, if one is open, is the caller's."""
+        return recover_host(self.place)
+
+    def begin(self) -> None:
+        """Open this run's journal and work folder; what dead runs left in theirs goes."""
+        for leftover in (self.place.state / "work").glob("*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        kept = keeping.load(self.place)
+        anchors.sweep(self.place, keep=set())
+        bases = {Path(kept.base)} if kept else set()
+        for path in (self.place.state / "kept").glob("*"):
+            if kept is None or (path not in bases and path != Path(kept.path)):
+                path.unlink(missing_ok=True)
+        self.place.work(self.run).mkdir(parents=True)
+        self.journal.end()
+        self.journal.append("run", run=self.run, pid=os.getpid())
+
+    def finish(self) -> None:
+        """Forget the journal and the work folder, unless something in them is for the next run to settle."""
+        pending = self.journal.pending()
+        if pending.hold is None and pending.switch is None and pending.publish is None:
+            self.journal.end()
+            shutil.rmtree(self.place.work(self.run), ignore_errors=True)
+
+    def close(self) -> None:
+        set_tick(None)
+        self.close_live()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def close_live(self) -> None:
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+            self._known = None
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def observe(self) -> HostFacts:
+        """Look at everything on the host, in one pass and without changing anything that others read."""
+        path = self.place.live()
+        live = Live(path=str(path), name=path.name, file_version=self.place.file_version(path))
+        anchor: Anchor | None = None
+        problem: errors.Refused | None = None
+        strays = 0
+        try:
+            anchor = anchors.load(self.place)
+            if os.path.lexists(path):
+                live = self._look_at_live(path, anchor)
+            kept = keeping.load(self.place)
+            if kept is not None:
+                changes = keeping.stray_changes(self.place, kept)
+                strays = changes.counts.total if changes else 0
+        except errors.Refused as refusal:
+            problem = refusal
+        except PermissionError as error:
+            problem = errors.Unreadable(db=self.place.db, path=error.filename, what="permission denied")
+        return HostFacts(
+            live=live,
+            anchor=anchor,
+            unfinished=self.journal.pending().run if self._lock is None else None,
+            stray_rows=strays,
+            free=shutil.disk_usage(self.place.folder).free if self.place.folder.is_dir() else 0,
+            problem=problem,
+        )
+
+    def live_file(self) -> LiveFile:
+        """Return the one connection to the live file, opened on first use."""
+        if self._live is None:
+            self._live = LiveFile(self.place.live(), self.place.db)
+        return self._live
+
+    def _look_at_live(self, path: Path, anchor: Anchor | None) -> Live:
+        seen = signature(path)
+        if self._live is not None and self._known is not None:
+            with self._live.reading():
+                if self._live.version() == self._known[0]:
+                    self._remember_verdict(path, anchor, self._known[1])
+                    return self._known[1]
+        remembered = read_json(self.place.state / "verdict.json")
+        token = anchor.token if anchor else None
+        found = Live(
+            path=str(path),
+            name=path.name,
+            exists=True,
+            file_version=self.place.file_version(path),
+            size=path.stat().st_size,
+        )
+        if (
+            seen is not None
+            and remembered is not None
+            and remembered["anchor"] == token
+            and remembered["signature"] == seen.to_json()
+        ):
+            return _live_from(found, remembered)
+        live = self.live_file()
+        if anchor is None:
+            with live.reading():
+                version = live.version()
+            result = Live(**{**vars(found), "dirty": True})
+        else:
+            base = anchors.check(self.place, anchor)
+            version, changes = self._compare_live(base)
+            result = _live_with(found, changes)
+        self._known = (version, result)
+        self._remember_verdict(path, anchor, result)
+        return result
+
+    def _compare_live(self, base: Path) -> tuple[int, Changes]:
+        """Compare until the state that was read is known by its data_version: one pass, two under a busy writer."""
+        live = self.live_file()
+        with live.reading():
+            version = live.version()
+            return version, compare(base, live, db=self.place.db)
+
+    def _remember_verdict(self, path: Path, anchor: Anchor | None, live: Live) -> None:
+        """Save the verdict under the file's outside look, if nobody wrote since it was reached."""
+        seen = signature(path)
+        if seen is None or not seen.settled(time.time_ns()) or self._live is None or self._known is None:
+            return
+        with self._live.reading():
+            if self._live.version() != self._known[0]:
+                return
+        # A verdict that cannot be saved is computed again.
+        with suppress(OSError):
+            write_json(
+                self.place.state / "verdict.json",
+                {
+                    "anchor": anchor.token if anchor else None,
+                    "signature": seen.to_json(),
+                    "dirty": live.dirty,
+                    "rows": live.rows,
+                    "schema_changed": live.schema_changed,
+                },
+            )
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _new_file(self, name: str) -> Path:
+        path = self.place.work(self.run) / f"{name}.db"
+        path.unlink(missing_ok=True)
+        self.verified.discard(name)
+        self.files[name] = path
+        return path
+
+    def fetch(self, bucket: Bucket, commit: Commit, bucket_id: str, name: str) -> int:
+        """Bring a version into the work folder twice: ``head``, the anchor to be, and ``name``; return bytes read."""
+        anchor = anchors.load(self.place)
+        head = self._new_file("head")
+        down = 0
+        if anchor is not None and anchor.token == commit.token:
+            snapshots.copy_file(anchors.check(self.place, anchor), head)
+        else:
+            down = pack.fetch(bucket, commit, head, progress=lambda a, b: self._progress("download", a, b))
+        self.head = Anchor(commit.number, commit.token, commit.blake3, commit.size, bucket_id)
+        snapshots.copy_file(head, self._new_file(name))
+        return down
+
+    def snapshot(self, name: str) -> int:
+        """Copy the live file, consistently, while its server writes; return its size in bytes."""
+        live = self.live_file()
+        done = snapshots.snapshot(live, self._new_file(name), progress=lambda a, b: self._progress("snapshot", a, b))
+        self._snapshot_version[name] = done.data_version
+        return done.size
+
+    def changes(self, name: str) -> Changes | None:
+        """Compare a snapshot with the anchor; None if this host has no anchor."""
+        anchor = anchors.load(self.place)
+        if anchor is None:
+            return None
+        return self.compare_files(anchors.check(self.place, anchor), name)
+
+    def shape(self, name: str) -> Shape:
+        """Return what a commit says of a file besides its hash."""
+        connection = open_static(self.files[name], db=self.place.db)
+        try:
+            return Shape(
+                page_size=int(connection.pragma("page_size")),
+                page_count=int(connection.pragma("page_count")),
+                schema_hash=read_schema(connection).hash,
+                sqlite=apsw.sqlite_lib_version(),
+            )
+        finally:
+            connection.close()
+
+    def replay(self, source: str, onto: str, since: str | None, rules: merge.Rules) -> merge.Replay:
+        """Replay onto ``onto`` what ``source`` (a snapshot's name, or ``live``) has and its base lacks.
+
+        The base of a snapshot is the anchor; that of ``live`` is the last snapshot, which moves forward with it.
+        """
+        candidate = self.files[onto]
+        if source == "live":
+            since = since or "ours"
+            if since not in self.files:
+                raise errors.NotVerified(db=self.place.db, file=f"replay from live since {since}: that snapshot")
+            base = self.files[since]
+            live = self.live_file()
+            tables = None
+            if self.hold is not None:
+                tables = pages.changed_tables_live(base, live)
+            done = merge.replay(
+                self.place.db, base, live, candidate, rules, forward=base, tables=tables
+            )
+            assert done.data_version is not None
+            self._consumed[onto] = done.data_version
+            self._snapshot_version[since] = done.data_version
+        else:
+            anchor = anchors.load(self.place)
+            if anchor is None:
+                raise errors.NoBase(db=self.place.db, path=self.place.live(), head=self.head.number if self.head else 0)
+            base = anchors.check(self.place, anchor)
+            ours = self.files[source]
+            done = merge.replay(
+                self.place.db,
+                base,
+                ours,
+                candidate,
+                rules,
+                tables=pages.changed_tables(base, ours),
+            )
+            self._consumed[onto] = self._snapshot_version[source]
+            self.verified.discard(onto)
+        return done
+
+    def verify(self, name: str, checks: list[str], *, resolved_ok: bool) -> None:
+        """Check a file of the work folder; raise VerifyFailed, or remember that it was verified.
+
+        ``resolved_ok``: a merge rule settled conflicts, so either side's value of those rows will do.
+        """
+        path = self.files[name]
+        label = f"{name} ({path.name})"
+        if "integrity" in checks:
+            _fail(self.place.db, label, verify.check_integrity(path, db=self.place.db))
+        if "foreign_keys" in checks:
+            _fail(self.place.db, label, [str(found) for found in verify.check_foreign_keys(path, db=self.place.db)])
+        anchor = anchors.load(self.place)
+        if "rows" in checks and anchor is not None and "ours" in self.files and name != "ours":
+            verify.verify_rows(
+                anchors.path_of(self.place, anchor),
+                self.files["ours"],
+                self.files["head"],
+                path,
+                resolved_ok,
+                db=self.place.db,
+            )
+        self.verified.add(name)
+
+    def send(self, bucket: Bucket, name: str, number: int) -> pack.PackInfo:
+        """Upload a verified file as the pack of version ``number``."""
+        if name not in self.verified:
+            raise errors.NotVerified(db=self.place.db, file=name)
+        return pack.upload_pack(
+            bucket,
+            self.place.db,
+            number,
+            self.files[name],
+            progress=lambda done, total: self._progress("upload", done, total),
+        )
+
+    def advance(self, name: str, anchor: Anchor) -> None:
+        """Make a published snapshot the anchor; live is then what it was at the snapshot, and clean."""
+        anchors.install(self.place, self.files.pop(name), anchor)
+        faults.point("anchor-advanced")
+        version = self._snapshot_version.get(name)
+        path = self.place.live()
+        if version is not None:
+            clean = Live(str(path), path.name, True, self.place.file_version(path), path.stat().st_size)
+            self._known = (version, clean)
+
+    def settle_publication(self, snapshot: Path, anchor: Anchor) -> None:
+        """After a crash: the commit is ours, so its snapshot is the anchor."""
+        anchors.install(self.place, snapshot, anchor)
+
+    # -- the hold ------------------------------------------------------------------------------------------------
+
+    def take_away(self, service: Service | None, max_downtime: float) -> None:
+        """Make the server let go of live, and make sure that nobody else has it open."""
+        if service is not None:
+            assert self._lock is not None
+            self.hold = Hold(self.place, self.journal, service, self._lock.fd, max_downtime)
+            self.hold.take_away()
+        path = self.place.live()
+        found = openers.who_has_open([path, *sidecars(path)])
+        if found:
+            raise errors.StillOpen(db=self.place.db, path=path, who=", ".join(str(opener) for opener in found[:3]))
+
+    def give_back(self) -> None:
+        """Give the server its database back and wait until it is healthy; ServiceError if it does not get well."""
+        if self.hold is not None:
+            self.hold.give_back()
+
+    def end_hold(self) -> float:
+        """Close the hold; return its downtime in seconds."""
+        hold, self.hold = self.hold, None
+        if hold is None:
+            return 0.0
+        hold.end()
+        return hold.downtime or 0.0
+
+    def consume(self, snapshot: str, candidate: str) -> None:
+        """Declare that a snapshot's rows need not be on a candidate: they were saved elsewhere."""
+        self._consumed[candidate] = self._snapshot_version[snapshot]
+
+    def compare_files(self, base: Path, name: str) -> Changes:
+        """Compare a file of the work folder with another one."""
+        return compare(base, self.files[name], tables=pages.changed_tables(base, self.files[name]), db=self.place.db)
+
+    def note_consumed(self, candidate: str) -> int | None:
+        """Return the state of live, as its connection's data_version, that the last replay onto a file read."""
+        return self._consumed.get(candidate)
+
+    def known_live(self) -> Live | None:
+        """Return what live is, if nobody wrote since that was found out."""
+        if self._live is None or self._known is None:
+            return None
+        with self._live.reading():
+            return self._known[1] if self._live.version() == self._known[0] else None
+
+    def use_new_live(self, live: Live) -> None:
+        """Open the file that just became live, while the server is still away, knowing what it holds."""
+        self.close_live()
+        fresh = self.live_file()
+        with fresh.reading():
+            self._known = (fresh.version(), live)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        self.tick()
+        self.progress(what, done, total)
+
+
+def _fail(db: str, label: str, problems: list[str]) -> None:
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise errors.VerifyFailed(db=db, file=label, what="; ".join(problems[:3]) + more)
+
+
+def _live_with(found: Live, changes: Changes) -> Live:
+    rows = {name: (c.inserted, c.updated, c.deleted) for name, c in changes.tables.items()}
+    return Live(**{**vars(found), "dirty": changes.dirty, "rows": rows, "schema_changed": changes.schema_changed})
+
+
+def _live_from(found: Live, remembered: dict[str, object]) -> Live:
+    raw = remembered["rows"]
+    assert isinstance(raw, dict)
+    rows = {str(name): (int(c[0]), int(c[1]), int(c[2])) for name, c in raw.items()}
+    return Live(
+        **{
+            **vars(found),
+            "dirty": bool(remembered["dirty"]),
+            "rows": rows,
+            "schema_changed": bool(remembered["schema_changed"]),
+        }
+    )

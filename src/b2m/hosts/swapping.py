@@ -1,0 +1,224 @@
+"""Putting another file live on a host, giving the live file its new number, and going back.
+
+The old file is locked exclusively and known to be open nowhere while the switch is made; its intent is journaled
+before the lock is taken, so that a crash at any point can be settled from the journal alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from b2m import errors, faults
+from b2m.facts import Live
+from b2m.hosts import anchor as anchors
+from b2m.hosts import kept as keeping
+from b2m.hosts import switch as switches
+from b2m.hosts.anchor import Anchor
+from b2m.hosts.kept import Kept
+from b2m.hosts.place import Place
+from b2m.hosts.session import Session
+from b2m.hosts.switch import Switch
+from b2m.sqlite import merge
+from b2m.sqlite.live import LiveFile
+from b2m.sqlite.snapshot import copy_file
+from b2m.sqlite.swap import Barrier, prepare, set_journal_mode
+
+DEFAULT_JOURNAL_MODE = "wal"  # of a file that no live file precedes
+
+
+def swap(session: Session, name: str, number: int, rows: Live) -> Path:
+    """Put the verified file ``name`` live as version ``number``; return the new live path.
+
+    ``rows`` says what the new live file has that its anchor, the downloaded head, lacks.
+    """
+    place, candidate = session.place, session.files[name]
+    if name not in session.verified:
+        raise errors.NotVerified(db=place.db, file=name)
+    assert session.head is not None
+    old = place.live()
+    exists = old.exists()
+    new = _target(place, old, number)
+    journal_mode = session.live_file().journal_mode() if exists else DEFAULT_JOURNAL_MODE
+    if not exists:
+        _like_folder(candidate, place)
+    prepare(candidate, old if exists else candidate, journal_mode)
+    anchor = anchors.load(place)
+    previous = keeping.load(place)
+    record = None
+    if exists:
+        keep_folder = place.state / "kept"
+        keep_folder.mkdir(exist_ok=True)
+        base = keep_folder / f"{session.run}.base.db"
+        record = Kept(
+            how="versioned" if place.versioned else "stable",
+            path=str(old if place.versioned else keep_folder / f"{session.run}.{old.name}"),
+            name=old.name,
+            base=str(base),
+            journal_mode=journal_mode,
+            anchor=anchor.to_json() if anchor else None,
+            head=session.head.to_json(),
+        )
+    switch = Switch(
+        how="versioned" if place.versioned else "stable",
+        old=str(old) if exists else None,
+        new=str(new),
+        staged=str(candidate),
+        inode=candidate.stat().st_ino,
+        journal_mode=journal_mode,
+        kept=None if place.versioned or record is None else record.path,
+        anchor=session.head.to_json(),
+        anchor_file=str(session.files["head"]),
+        record=record.to_json() if record else None,
+    )
+    if record is not None:
+        copied = session.files.pop("ours")
+        copied.replace(record.base)
+    expected = session.note_consumed(name)
+    if exists and expected is None:
+        raise errors.LiveChanged(db=place.db, path=old)
+    _switch(session, switch, session.live_file() if exists else None, expected)
+    session.files.pop(name)
+    session.files.pop("head")
+    if previous is not None and previous.path != str(new):
+        _drop_files(place, previous)
+    if record is not None:
+        keeping.remember_signature(place, record)
+    session.use_new_live(
+        replace(rows, path=str(new), name=new.name, exists=True, file_version=place.file_version(new))
+    )
+    return new
+
+
+def rename(session: Session, number: int) -> Path:
+    """Give the live file, whose rows stay as they are, the name of version ``number``; return its path."""
+    place = session.place
+    old = place.live()
+    new = _target(place, old, number)
+    live = session.live_file()
+    known = session.known_live()
+    journal_mode = live.journal_mode()
+    switch = Switch("rename", str(old), str(new), str(old), old.stat().st_ino, journal_mode)
+    with live.reading():
+        version = live.version()
+    _switch(session, switch, live, version)
+    session.close_live()
+    set_journal_mode(new, journal_mode)
+    if known is not None:
+        session.use_new_live(replace(known, path=str(new), name=new.name, file_version=number))
+    return new
+
+
+def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path | None = None) -> Path:
+    """Make the kept file live again, with every row that was written to its successor since; return its path.
+
+    ``base`` is a file with the rows of the successor as they were when it became live, None if nobody wrote to it;
+    ``anchor_file`` is the version that the kept file started from, if the state folder no longer has it. The
+    successor goes to ``failed/``.
+    """
+    place = session.place
+    failed, back = place.live(), Path(kept.path)
+    # What the server accepted must survive whatever the head says of the same row: it was acknowledged last.
+    carry = merge.Rules(merge.Rule("ours"), max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
+    live = session.live_file()
+    if base is None:
+        with live.reading():
+            consumed = live.version()
+    else:
+        done = merge.replay(place.db, base, live, back, carry)
+        assert done.data_version is not None
+        consumed = done.data_version
+    aside = place.state / "failed" / f"{session.run}.{failed.name}"
+    aside.parent.mkdir(exist_ok=True)
+    prepare(back, failed, kept.journal_mode)
+    anchor = Anchor.from_json(dict(kept.anchor)) if kept.anchor else None
+    switch = Switch(
+        how="versioned" if place.versioned else "stable",
+        old=str(failed),
+        new=str(back if place.versioned else failed),
+        staged=str(back),
+        inode=back.stat().st_ino,
+        journal_mode=kept.journal_mode,
+        kept=str(aside),
+        anchor=anchor.to_json() if anchor else None,
+        anchor_file=str(anchor_file or anchors.path_of(place, anchor)) if anchor else None,
+        record=None,
+    )
+    _switch(session, switch, live, consumed)
+    Path(kept.base).unlink(missing_ok=True)
+    session.close_live()
+    return Path(switch.new)
+
+
+def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Path | None, rules: merge.Rules) -> Path:
+    """Build anew, from files that do not change, what the successor of the kept file held when it became live.
+
+    It was the head with the kept file's own rows replayed onto it, and a replay gives the same rows each time.
+    """
+    target = session.place.work(session.run) / "successor.db"
+    target.unlink(missing_ok=True)
+    copy_file(head, target)
+    if base_anchor is not None:
+        merge.replay(session.place.db, base_anchor, Path(kept.base), target, rules)
+    return target
+
+
+def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: int | None) -> None:
+    """Journal, lock, switch, look again, finish; on any failure the old file is live and as it was."""
+    place, journal = session.place, session.journal
+    journal.append("switch", **switch.to_json())
+    if live is None:
+        switches.make(place, switch)
+        switches.finish(place, switch)
+        journal.append("switched")
+        return
+    try:
+        assert expected is not None
+        with Barrier(live, expected) as barrier:
+            faults.point("switch:locked")
+            switches.make(place, switch)
+            faults.point("switch:made")
+            try:
+                barrier.check_again()
+            except errors.StillOpen:
+                switches.unmake(place, switch)
+                raise
+            switches.finish(place, switch)
+        faults.point("switch:unlocked")
+        journal.append("switched")
+    except BaseException:
+        session.close_live()
+        if not switches.made(place, switch):
+            switches.revert(place, switch)
+            journal.append("unswitched")
+        raise
+
+
+def _target(place: Place, old: Path, number: int) -> Path:
+    """Return the path of the next live file; a file of that name that b2m did not put there is refused."""
+    if not place.versioned:
+        return old
+    new = old.parent / place.file_name(number)
+    kept = keeping.load(place)
+    if kept is not None and kept.path == str(new):
+        keeping.drop(place, kept)
+    if new.exists() or new == old:
+        raise errors.InTheWay(db=place.db, path=new)
+    return new
+
+
+def _drop_files(place: Place, kept: Kept) -> None:
+    for path in (Path(kept.path), Path(kept.base)):
+        if path != place.live():
+            path.unlink(missing_ok=True)
+
+
+def _like_folder(candidate: Path, place: Place) -> None:
+    """Give the first live file of a folder the folder's owner, and the mode that files there are expected to have."""
+    found = place.folder.stat()
+    with suppress(PermissionError):
+        os.chown(candidate, found.st_uid, found.st_gid)
+    candidate.chmod(0o644)

@@ -1,0 +1,41 @@
+"""The bracket in which the server does not use the database."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from b2m.errors import TaskFailed
+from b2m.hosts.service import ServiceError
+from b2m.modules.base import Module, Outcome
+from b2m.run import Run
+
+
+class Hold(Module):
+    """Make the server let go of the database, run the block, and let it have the database again."""
+
+    key: ClassVar[str] = "hold"
+
+    service: str | None = Field(None, description="the service of this host that opens the database; null if none does")
+
+    def enter(self, run: Run) -> None:
+        """Make the server let go; the guard watches from here on."""
+        try:
+            run.session.take_away(run.service, run.target.policy.max_downtime)
+        except ServiceError as error:
+            raise TaskFailed(what=f"{run.target.db}: {error}") from None
+
+    def leave(self, run: Run) -> Outcome:
+        """Give the database back, and see that the server is well."""
+        run.gave_back = True
+        try:
+            run.session.give_back()
+        except ServiceError as error:
+            raise TaskFailed(what=f"{run.target.db}: {error}") from None
+        downtime = run.session.end_hold()
+        run.gave_back = False
+        run.count_hold(downtime)
+        if run.target.service is None:
+            return Outcome("ok", "no service opens it here")
+        return Outcome("changed", f"{run.target.service.verb}ed for {downtime:.2f} s".replace("stoped", "stopped"))

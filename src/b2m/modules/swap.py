@@ -1,0 +1,50 @@
+"""Puts a verified candidate live."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from b2m.hosts import kept as keeping
+from b2m.hosts import swapping
+from b2m.hosts.recovery import recover_host
+from b2m.modules.base import Module, Outcome
+from b2m.run import Run
+
+
+class Swap(Module):
+    """Make the candidate the live file and its version the anchor; the old file is kept."""
+
+    key: ClassVar[str] = "swap"
+
+    file: str = Field("candidate", description="the verified file in the work folder")
+
+    def apply(self, run: Run) -> Outcome:
+        run.lease_holds()
+        assert run.onto is not None
+        live = run.live_after_swap()
+        # A candidate with rows of ours becomes the next version: it bears that number now, so that one hold is enough.
+        number = run.next_number(run.onto.number) if live.dirty else run.onto.number
+        with run.shielded():
+            new = swapping.swap(run.session, self.file, number, live)
+            run.swapped = True
+        run.observe_locally()
+        return Outcome("changed", f"{new.name} is live")
+
+    def undo(self, run: Run) -> None:
+        """Carry what the new file accepted back onto the old one, and put the old one back."""
+        place, session = run.session.place, run.session
+        if session.journal.pending().switch is not None:
+            session.close_live()
+            recover_host(place, service=False)
+        kept = keeping.load(place)
+        if not run.swapped or kept is None:
+            return
+        # Before the server is held again: this may take long, and what it reads does not change.
+        base = None if session.known_live() is not None else run.successor(kept)
+        run.held_again()
+        with run.shielded():
+            swapping.restore(session, kept, base)
+            run.swapped = False
+        run.observe_locally()

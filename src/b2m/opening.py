@@ -1,0 +1,182 @@
+"""Opening a database on a host for one command: bucket, lock, recovery, facts; and closing it again.
+
+A command's body is what happens between; nothing else in b2m opens, locks or releases.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from b2m import errors
+from b2m.buckets import open_bucket
+from b2m.buckets.lease import LeaseView, look
+from b2m.buckets.marker import read_marker
+from b2m.buckets.protocol import Bucket
+from b2m.events import Events
+from b2m.facts import BucketFacts, Facts, HostFacts, LeaseFacts
+from b2m.hosts.anchor import Anchor
+from b2m.hosts.place import Place
+from b2m.hosts.session import Session
+from b2m.project import Target
+from b2m.run import Run, new_run_id
+from b2m.signals import Signals
+from b2m.versions import log
+from b2m.versions.commit import Commit
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A target with its session, bucket and signals."""
+
+    target: Target
+    session: Session
+    bucket: Bucket
+    events: Events
+    signals: Signals
+    run_id: str
+    began: float  # monotonic seconds
+
+    def look(self) -> Facts:
+        """Look once at everything, on the host and in the bucket."""
+        on_host = self.session.observe()
+        return self.facts(on_host, look_at_bucket(self.bucket, self.target.db, on_host.anchor, self._work_id()))
+
+    def facts(self, on_host: HostFacts, in_bucket: BucketFacts) -> Facts:
+        target = self.target
+        return Facts(
+            db=target.db,
+            host=target.host,
+            direction=target.direction,
+            naming=target.policy.naming,
+            rename=target.policy.rename,
+            on_host=on_host,
+            in_bucket=in_bucket,
+        )
+
+    def run(self, facts: Facts, message: str = "") -> Run:
+        return Run(
+            self.target, self.run_id, self.session, self.bucket, self.events, self.signals, facts, message
+        )
+
+    def _work_id(self) -> str | None:
+        path = self.session.place.state / "id"
+        return path.read_text(encoding="ascii").strip() if path.exists() else None
+
+
+def place_of(target: Target) -> Place:
+    """Return the names of a target's files."""
+    return Place(
+        db=target.db,
+        host=target.host,
+        folder=Path(os.path.realpath(target.folder)),
+        pattern=target.file,
+        key=target.key,
+        naming=target.policy.naming,
+    )
+
+
+@contextmanager
+def opened(target: Target, events: Events) -> Iterator[Opened]:
+    """Open a target for looking: nothing is locked, and nothing is changed."""
+    with Signals() as signals:
+        run_id = new_run_id()
+
+        def progress(what: str, done: int, total: int) -> None:
+            events.emit("progress", what=what, done=done, total=total)
+
+        began = time.monotonic()
+        session = Session(place_of(target), run_id, progress, signals.check)
+        try:
+            yield Opened(target, session, open_bucket(target.bucket), events, signals, run_id, began)
+        finally:
+            session.close()
+
+
+@contextmanager
+def locked(target: Target, events: Events, *, wait: float = 0.0) -> Iterator[Opened]:
+    """Open a target for changing: be the only one on this host, and settle first what a dead run left."""
+    with opened(target, events) as found:
+        found.session.lock(wait)
+        with found.signals.shielded():
+            settle(found)
+            found.session.begin()
+        try:
+            yield found
+        finally:
+            with found.signals.shielded():
+                found.session.close_live()
+                found.session.finish()
+
+
+def settle(found: Opened) -> None:
+    """Finish or undo what a dead run announced in its journal; the bucket tells whether its version was published."""
+    session = found.session
+    pending = session.journal.pending()
+    if not pending.anything:
+        return
+    found.events.emit("recovering", run=pending.run)
+    try:
+        acts = session.recover()
+    except Exception as error:
+        raise errors.UndoFailed(
+            what=f"{found.target.db}: run {pending.run} was cut off, and settling it failed: {error}"
+        ) from error
+    if pending.publish is not None:
+        entry = pending.publish
+        read_marker(found.bucket)  # a bucket that is not there must not look like one without that version
+        try:
+            commit = log.read(found.bucket, found.target.db, entry["number"])
+        except errors.ObjectMissing:
+            commit = None
+        if commit is not None and commit.token == entry["token"]:
+            session.settle_publication(Path(entry["snapshot"]), Anchor.from_json(entry["anchor"]))
+            session.journal.append("published")
+            acts.append(f"v{commit.number} was published, live starts from it now")
+        else:
+            session.journal.append("unpublished")
+            acts.append(f"v{entry['number']} was not published")
+    for act in acts:
+        found.events.emit("recovered", run=pending.run, text=act)
+
+
+def look_at_bucket(bucket: Bucket, db: str, anchor: Anchor | None, work_id: str | None) -> BucketFacts:
+    """Return what the bucket shows of a database; a bucket that is not there, or not set up, is a fact, no error."""
+    try:
+        marker = read_marker(bucket)
+    except errors.ObjectMissing:
+        return BucketFacts(problem=f"the bucket {bucket.name} has no b2m.json: it is not set up, or not mounted")
+    except errors.ObjectDamaged:
+        raise
+    except errors.BucketError as error:
+        return BucketFacts(problem=f"the bucket {bucket.name} cannot be reached: {error.fields['what']}")
+    head = log.head(bucket, db)
+    known = anchor is not None and anchor.bucket_id == marker.id
+    ancestry: log.Ancestry = "ok"
+    if known and anchor is not None and head is not None and head.number >= anchor.number:
+        ancestry = log.is_ancestor(bucket, db, anchor.number, anchor.token, head)
+    lease = look(bucket, db)
+    return BucketFacts(
+        bucket_id=marker.id,
+        head=head,
+        ancestry=ancestry,
+        lease=None
+        if lease is None
+        else LeaseFacts(lease.owner, lease.host, lease.since, lease.age, lease.reason, lease.work == work_id),
+        skew=_ahead(head, lease),
+    )
+
+
+
+
+def _ahead(head: Commit | None, lease: LeaseView | None) -> float:
+    """Return by how many seconds the newest sign in the bucket is ahead of this machine's clock; 0 if it is not."""
+    ahead = -lease.age if lease else 0.0
+    if head is not None:
+        ahead = max(ahead, (datetime.fromisoformat(head.time) - datetime.now(UTC)).total_seconds())
+    return max(0.0, ahead)

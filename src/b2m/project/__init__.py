@@ -1,0 +1,28 @@
+"""Project files: strict YAML with positions, pydantic models, sandboxed expressions, and the rules across files."""
+
+from b2m.project.load import Project, find_project, load_project
+from b2m.project.models import LOCAL, STATES, MaxDeletes, Merge, MergeRule, Policy, Strict
+from b2m.project.target import Service, Target
+from b2m.project.tasks import Modules, Playbook, Task, walk
+from b2m.project.units import Duration, Size
+
+__all__ = [
+    "LOCAL",
+    "STATES",
+    "Duration",
+    "MaxDeletes",
+    "Merge",
+    "MergeRule",
+    "Modules",
+    "Playbook",
+    "Policy",
+    "Project",
+    "Service",
+    "Size",
+    "Strict",
+    "Target",
+    "Task",
+    "find_project",
+    "load_project",
+    "walk",
+]

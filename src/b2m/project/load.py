@@ -1,0 +1,178 @@
+"""A project: found, read, checked as a whole, and asked for one database on one host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from b2m.errors import InvalidProject, UsageError
+from b2m.project import rules
+from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
+from b2m.project.problems import Position, Problems, suggest
+from b2m.project.reader import RoleSource, TaskReader, read_playbook
+from b2m.project.scope import Layer, Source
+from b2m.project.target import Host, Target, absolute, resolve
+from b2m.project.tasks import Modules, Playbook
+from b2m.project.wording import validate
+from b2m.project.yaml import Document, parse
+
+INVENTORY = "inventory.yaml"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with an inventory.yaml, all of it read and valid."""
+
+    root: Path
+    inventory: InventoryFile
+    hosts: Mapping[str, Host]
+    playbooks: Mapping[str, Playbook]
+    roles: Mapping[str, RoleSource] = field(repr=False)
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The databases by name."""
+        return tuple(sorted(self.inventory.databases))
+
+    def hosts_of(self, db: str) -> tuple[str, ...]:
+        """The hosts that the database's playbook may run on, ``local`` first."""
+        allowed = rules.hosts_of(self.playbooks[db], self.inventory) if db in self.playbooks else ()
+        return tuple(host for host in allowed if db in self.hosts[host].file.databases)
+
+    def target(self, db: str, host: str = LOCAL) -> Target:
+        """Resolve one database on one host; UsageError for a name that the project does not know."""
+        known = self.inventory.databases
+        if db not in known:
+            raise UsageError(what=f"unknown database {db}{suggest(db, known, label=f'{INVENTORY} knows')}")
+        if host not in self.hosts:
+            raise UsageError(what=f"unknown host {host}{suggest(host, self.hosts, label=f'{INVENTORY} knows')}")
+        if db not in self.playbooks:
+            raise UsageError(what=f"there is no playbook for {db}: write playbooks/{db}.yaml")
+        playbook = self.playbooks[db]
+        allowed = self.hosts_of(db)
+        if host not in allowed:
+            raise UsageError(what=f"{playbook.file} does not run on {host}; it runs on: {', '.join(allowed)}")
+        database = known[db]
+        bucket = absolute(self.root, self.inventory.buckets[database.bucket].path)
+        found = self.hosts[host]
+        if found.group is None:
+            found = Host(LOCAL, None, _local_file(database.folder, (db,)), found.layers, found.source)
+        return resolve(self.root, db, database, found, playbook, bucket)
+
+
+def find_project(named: Path | str | None = None, start: Path | None = None) -> Path:
+    """The project's folder: the one that is named, else the nearest upwards of ``start`` (the working folder)."""
+    if named is not None:
+        root = Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - keeps symlinks, as people wrote it
+        if not root.is_dir():
+            raise UsageError(what=f"there is no folder {named}")
+        if not (root / INVENTORY).is_file():
+            raise UsageError(what=f"{named} has no {INVENTORY}: name a project's folder, or write one")
+        return root
+    begin = start or Path.cwd()
+    for folder in (begin, *begin.parents):
+        if (folder / INVENTORY).is_file():
+            return folder
+    raise UsageError(what=f"no {INVENTORY} in {begin} or above it: go into a project, or name one with --project DIR")
+
+
+def load_project(root: Path, modules: Modules) -> Project:
+    """Read everything of a project and check it as a whole; InvalidProject with every error of every file.
+
+    ``modules`` maps the key of each module to the model of its arguments.
+    """
+    problems = Problems()
+    inventory_document = _read(root, root / INVENTORY, problems)
+    inventory = _model(InventoryFile, inventory_document, problems)
+    found = dict(_roles(root, problems))
+    reader = TaskReader(modules, found, problems)
+    roles = {name: role for name, role in found.items() if role is not None}
+    for role in roles.values():
+        reader.read_role(role)
+    playbooks: dict[str, Playbook] = {}
+    for path in _files(root / "playbooks", root, problems):
+        document = _read(root, path, problems)
+        file = _model(PlaybookFile, document, problems)
+        if document is None or file is None:
+            continue
+        playbook = read_playbook(file, document, reader)
+        if playbook.db in playbooks:
+            at = document.at(("db",))
+            problems.add(at, f"{playbook.db} has a playbook already: {playbooks[playbook.db].file}")
+            continue
+        playbooks[playbook.db] = playbook
+    hosts: dict[str, Host] = {}
+    if inventory is not None and inventory_document is not None:
+        hosts = _hosts(inventory, inventory_document)
+        rules.check_inventory(inventory, inventory_document, hosts.values(), problems)
+        for playbook in playbooks.values():
+            rules.check_playbook(playbook, inventory, hosts, problems)
+    problems.raise_any()
+    if inventory is None:
+        raise InvalidProject([f"{INVENTORY}:1:1: it could not be read"])
+    return Project(root, inventory, hosts, playbooks, roles)
+
+
+def _hosts(inventory: InventoryFile, document: Document) -> dict[str, Host]:
+    """Every host by name; the implicit ``local`` unless a group describes it."""
+    hosts = {LOCAL: Host(LOCAL, None, _local_file("dbs", inventory.databases), (), Source(document, ()))}
+    for group_name, group in inventory.groups.items():
+        at = Source(document, ("groups", group_name))
+        group_layer = Layer(f"group {group_name}", group.vars, at.below("vars"))
+        for name, file in group.hosts.items():
+            source = at.below("hosts", name)
+            layers = (group_layer, Layer(f"host {name}", file.vars, source.below("vars")))
+            hosts[name] = Host(name, group_name, file, layers, source)
+    return hosts
+
+
+def _local_file(folder: str, databases: Mapping[str, object] | tuple[str, ...]) -> HostFile:
+    return HostFile(folder=folder, databases={db: HostDatabaseFile() for db in databases})
+
+
+def _roles(root: Path, problems: Problems) -> Iterator[tuple[str, RoleSource | None]]:
+    folder = root / "roles"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        document = _read(root, path / "role.yaml", problems)
+        file = _model(RoleFile, document, problems)
+        yield path.name, RoleSource(path.name, file, document) if document is not None and file is not None else None
+
+
+def _files(folder: Path, root: Path, problems: Problems) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix == ".yml":
+            problems.add(Position(_shown(root, path), 1, 1), "not read: playbooks end in .yaml")
+        elif path.suffix == ".yaml" and path.is_file():
+            yield path
+
+
+def _read(root: Path, path: Path, problems: Problems) -> Document | None:
+    shown = _shown(root, path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        col = error.start - error.object.rfind(b"\n", 0, error.start)
+        problems.add(Position(shown, line, col), "not UTF-8")
+        return None
+    except OSError as error:
+        problems.add(Position(shown, 1, 1), f"cannot be read: {(error.strerror or str(error)).lower()}")
+        return None
+    return parse(text, shown, problems)
+
+
+def _model(model: type[Model], document: Document | None, problems: Problems) -> Model | None:
+    return None if document is None else validate(model, document.data, document, problems)
+
+
+def _shown(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,219 @@
+"""The shapes of inventory.yaml, a playbook and a role, as pydantic models.
+
+Tasks stay plain mappings here: which modules there are, and what each takes, is known to whoever loads the project.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from b2m.project.units import Duration
+
+STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
+"""The states that a playbook has a scenario for."""
+
+LOCAL = "local"
+"""The host that always exists: this machine."""
+
+
+def _problem(what: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{what}", {"what": what})
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise _problem(f"{value!r} is no name: letters, digits, _ and - only")
+    return value
+
+
+def _var_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
+        raise _problem(f"{value!r} is no name for a variable: letters, digits and _ only")
+    return value
+
+
+def _file_pattern(value: str) -> str:
+    if "/" in value or value.startswith(".") or not value:
+        raise _problem("a file name is expected, without a folder")
+    if value.count("{version}") > 1 or re.search(r"[{}]", value.replace("{version}", "")):
+        raise _problem("only {version} may stand in braces, once")
+    return value
+
+
+Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+VarName: TypeAlias = Annotated[str, AfterValidator(_var_name)]
+FilePattern: TypeAlias = Annotated[str, AfterValidator(_file_pattern)]
+# YAML gives lists; frozen models hold tuples. Only the container is lenient, its items stay strict.
+Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False)]
+RawTasks: TypeAlias = Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
+Vars: TypeAlias = dict[VarName, Any]
+
+
+class Strict(BaseModel):
+    """Frozen, no unknown keys, no conversions: what YAML says is a number is not taken for a text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class MergeRule(Strict):
+    """What happens to a row that both sides changed."""
+
+    on_conflict: Literal["fail", "ours", "theirs", "newest"] = Field(default="fail", description="fail, or who wins")
+    by: str | None = Field(default=None, description="for newest: the column that tells which row is newer")
+
+    @model_validator(mode="after")
+    def _newest_has_a_column(self) -> MergeRule:
+        if self.on_conflict == "newest" and not self.by:
+            raise _problem("on_conflict: newest needs by, the column that tells which row is newer")
+        if self.on_conflict != "newest" and self.by:
+            raise _problem("by is only read with on_conflict: newest")
+        return self
+
+
+class Merge(Strict):
+    """The rule of every table."""
+
+    default: MergeRule = Field(default_factory=MergeRule, description="for tables that are not named")
+    tables: dict[str, MergeRule] = Field(default_factory=dict, description="table name -> its rule")
+
+    def rule(self, table: str) -> MergeRule:
+        """The rule of one table."""
+        return self.tables.get(table, self.default)
+
+
+class MaxDeletes(Strict):
+    """How many rows of one table may vanish in one run; beyond either limit the run is refused."""
+
+    rows: int = Field(default=1000, ge=0, description="rows")
+    share: float = Field(default=0.10, ge=0, le=1, description="share of the table's rows, 0.1 is a tenth")
+
+
+class Policy(Strict):
+    """What a run may do to the data and to the server."""
+
+    naming: Literal["versioned", "stable"] = Field(default="versioned", description="ipm-db-v6.db, or always ipm.db")
+    rename: Literal["now", "next_swap"] = Field(default="now", description="when a mere upload renames the live file")
+    max_downtime: Duration = Field(default=5.0, description="the longest that b2m's own work may hold the server")
+    merge: Merge = Field(default_factory=Merge, description="rows that both sides changed")
+    max_deletes: MaxDeletes = Field(default_factory=MaxDeletes, description="how many rows may vanish")
+    lease_ttl: Duration = Field(default=60.0, gt=0, description="a lease not renewed for so long may be taken over")
+
+
+class Scenarios(Strict):
+    """One list of tasks a state; an empty list says that nothing is to be done."""
+
+    up_to_date: RawTasks = Field(description="nothing to do: bucket and live are the same")
+    locked: RawTasks = Field(description="somebody else holds the lease")
+    ready_to_upload: RawTasks = Field(description="live has rows that the newest version lacks")
+    outdated_db: RawTasks = Field(description="the bucket has a newer version than live")
+
+
+class PlaybookFile(Strict):
+    """playbooks/<db>.yaml: what happens to one database in each state."""
+
+    db: Name = Field(description="the database, as inventory.yaml names it")
+    hosts: Names = Field(description="hosts or groups that it may run on; local always may")
+    about: str | None = Field(default=None, description="a sentence for people")
+    vars: Vars = Field(default_factory=dict, description="values for expressions")
+    policy: Policy = Field(default_factory=Policy, description="limits and merge rules")
+    scenarios: Scenarios = Field(description="the tasks of each state")
+    on_refused: RawTasks = Field(default=(), description="tasks after a refusal; they change nothing")
+    on_failed: RawTasks = Field(default=(), description="tasks after a failure was undone; they change nothing")
+
+
+class RoleFile(Strict):
+    """roles/<name>/role.yaml: tasks that several playbooks share."""
+
+    about: str | None = Field(default=None, description="a sentence for people")
+    defaults: Vars = Field(default_factory=dict, description="values that inventory and playbook may override")
+    tasks: RawTasks = Field(description="what the role does")
+
+
+class FolderBucket(Strict):
+    """A bucket that is a folder, here or on a mounted disk."""
+
+    type: Literal["folder"] = Field(description="folder")
+    path: str = Field(min_length=1, description="the folder, relative to the project")
+
+
+class DatabaseFile(Strict):
+    """One database of the project."""
+
+    file: FilePattern = Field(description="the live file's name, with {version} unless policy.naming is stable")
+    key: str | None = Field(default=None, min_length=1, description="its key in db.toml; without it <name>db")
+    direction: Literal["both", "bucket_to_host"] = Field(default="both", description="whether hosts may publish it")
+    bucket: Name = Field(description="the bucket that keeps its versions")
+    folder: str = Field(default="dbs", min_length=1, description="where the host local has it, relative to the project")
+
+
+class HealthFile(Strict):
+    """How to tell that the server works again."""
+
+    url: str | None = Field(default=None, min_length=1, description="answers 2xx when it does")
+    command: str | None = Field(default=None, min_length=1, description="exits 0 when it does")
+
+    @model_validator(mode="after")
+    def _one_probe(self) -> HealthFile:
+        if (self.url is None) == (self.command is None):
+            raise _problem("needs either url or command")
+        return self
+
+
+class ServiceFile(Strict):
+    """The server that opens a database, and the shell commands, run in the project's folder, that make it let go."""
+
+    stop: str | None = Field(default=None, min_length=1, description="ends the server")
+    start: str | None = Field(default=None, min_length=1, description="starts it again")
+    disconnect: str | None = Field(default=None, min_length=1, description="makes it close the database and serve on")
+    connect: str | None = Field(default=None, min_length=1, description="makes it open the database again")
+    health: HealthFile | None = Field(default=None, description="how to tell that it works")
+    start_timeout: Duration = Field(default=30.0, gt=0, description="for start or connect, and until health answers")
+    stop_timeout: Duration = Field(default=30.0, gt=0, description="for stop or disconnect")
+
+    @model_validator(mode="after")
+    def _one_pair(self) -> ServiceFile:
+        for one, other in (("stop", "start"), ("disconnect", "connect")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                there, missing = (one, other) if getattr(self, one) else (other, one)
+                raise _problem(f"{there} needs {missing} beside it")
+        if (self.stop is None) == (self.disconnect is None):
+            raise _problem("a service has either stop and start, or disconnect and connect")
+        return self
+
+
+class HostDatabaseFile(Strict):
+    """A database on one host, where it differs from the database's own entry."""
+
+    service: Name | None = Field(default=None, description="the service that opens it; null if none does")
+    folder: str | None = Field(default=None, min_length=1, description="its folder, if not the host's")
+    direction: Literal["both", "bucket_to_host"] | None = Field(default=None, description="may this host publish it?")
+
+
+class HostFile(Strict):
+    """One machine that has databases."""
+
+    connection: Literal["local"] = Field(default="local", description="how it is reached")
+    folder: str = Field(min_length=1, description="where its live databases lie, relative to the project")
+    demo: bool = Field(default=False, description="made up on first use, with data and a server to try b2m on")
+    vars: Vars = Field(default_factory=dict, description="values for expressions")
+    services: dict[Name, ServiceFile] = Field(default_factory=dict, description="the servers that open databases")
+    databases: dict[Name, HostDatabaseFile] = Field(description="which databases it has")
+
+
+class GroupFile(Strict):
+    """Hosts that belong together."""
+
+    vars: Vars = Field(default_factory=dict, description="values for expressions")
+    hosts: dict[Name, HostFile] = Field(description="the hosts by name")
+
+
+class InventoryFile(Strict):
+    """inventory.yaml: the buckets, databases and hosts of a project."""
+
+    buckets: dict[Name, FolderBucket] = Field(description="where versions are kept")
+    databases: dict[Name, DatabaseFile] = Field(description="the databases by their short names")
+    groups: dict[Name, GroupFile] = Field(default_factory=dict, description="the hosts, in groups")

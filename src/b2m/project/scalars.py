@@ -1,0 +1,94 @@
+"""YAML 1.2 scalars on PyYAML's parser: which plain text is a number, a boolean or nothing.
+
+PyYAML speaks YAML 1.1, where ``no`` is false, ``0755`` is 493 and ``12:30`` is 750. Only its parser and composer are
+used; this module says what a scalar is and gives the tree of nodes, from libyaml where there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from yaml.nodes import Node
+
+TAG = "tag:yaml.org,2002:"
+NULL, BOOL, INT, FLOAT, STR, MERGE = (TAG + kind for kind in ("null", "bool", "int", "float", "str", "merge"))
+MAP, SEQ = TAG + "map", TAG + "seq"
+
+
+class _CoreResolver(yaml.resolver.BaseResolver):
+    """The scalars of YAML 1.2's core schema, except that a leading zero makes a text: 0755 is a file mode."""
+
+
+for _tag, _pattern, _first in (
+    (NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    (INT, r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        FLOAT,
+        r"[-+]?((\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?|(0|[1-9][0-9]*)[eE][-+]?[0-9]+"
+        r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    (MERGE, r"<<", ["<"]),
+):
+    _CoreResolver.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+class _PlainLoader(
+    yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser, yaml.composer.Composer, _CoreResolver
+):
+    def __init__(self, text: str) -> None:
+        yaml.reader.Reader.__init__(self, text)
+        yaml.scanner.Scanner.__init__(self)
+        yaml.parser.Parser.__init__(self)
+        yaml.composer.Composer.__init__(self)
+        _CoreResolver.__init__(self)
+
+
+_FastLoader: type[Any] | None = None
+if hasattr(yaml, "CLoader"):
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]
+
+    class _LibyamlLoader(CParser, _CoreResolver):
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            _CoreResolver.__init__(self)
+
+    _FastLoader = _LibyamlLoader
+
+
+def compose(text: str) -> Node | None:
+    """The tree of the one document in ``text``, None if there is none; yaml.YAMLError if it is no YAML."""
+    if _FastLoader is not None:
+        try:
+            return _node(_FastLoader(text))
+        except yaml.YAMLError:
+            pass  # the parser written in Python says it in the same words everywhere
+    return _node(_PlainLoader(text))
+
+
+def _node(loader: Any) -> Node | None:
+    try:
+        node: Node | None = loader.get_single_node()
+        return node
+    finally:
+        loader.dispose()
+
+
+def scalar(text: str, tag: str) -> Any:
+    """The value of a scalar; ValueError if the text does not fit its tag, LookupError for a tag that is not known."""
+    if tag in (STR, MERGE):
+        return text
+    if tag == NULL:
+        return None
+    if tag == BOOL:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if tag == INT:
+        return int(text, 0)
+    if tag == FLOAT:
+        return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+    raise LookupError(tag)

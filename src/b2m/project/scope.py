@@ -1,0 +1,92 @@
+"""Variables in their levels, and values rendered with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from b2m.errors import InvalidProject
+from b2m.project import expressions, templates
+from b2m.project.problems import Position
+from b2m.project.templates import TemplateProblem
+from b2m.project.yaml import Document, YamlPath
+
+
+@dataclass(frozen=True)
+class Source:
+    """A part of a file: where a value came from, kept so that late errors still name line and column."""
+
+    document: Document
+    path: YamlPath
+
+    def at(self, *below: str | int) -> Position:
+        """The position of the value, or of one below it."""
+        return self.document.at((*self.path, *below))
+
+    def below(self, *steps: str | int) -> Source:
+        """A part of this part."""
+        return Source(self.document, (*self.path, *steps))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The variables of one level; ``name`` says which, for people."""
+
+    name: str
+    values: Mapping[str, Any]
+    source: Source
+
+
+class Scope(Mapping[str, Any]):
+    """Facts under layers, the last layer on top; a variable may use what lies below its own layer.
+
+    Variables are rendered when they are read: one that names a fact of another state does no harm where nobody asks.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+        self._facts = facts
+        self._layers = tuple(layers)
+
+    def __getitem__(self, name: str) -> Any:
+        for index in range(len(self._layers) - 1, -1, -1):
+            layer = self._layers[index]
+            if name in layer.values:
+                return render(layer.values[name], Scope(self._facts, self._layers[:index]), layer.source.below(name))
+        return self._facts[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._facts or any(name in layer.values for layer in self._layers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({*self._facts, *(name for layer in self._layers for name in layer.values)})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def render(value: Any, scope: Scope, source: Source) -> Any:
+    """A value with every template in it rendered; InvalidProject with line and column if one cannot be."""
+    if isinstance(value, Mapping):
+        return {key: render(inner, scope, source.below(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [render(inner, scope, source.below(index)) for index, inner in enumerate(value)]
+    if not templates.is_template(value):
+        return value
+    try:
+        return templates.render(value, _read(value, scope, bare=False))
+    except TemplateProblem as problem:
+        raise InvalidProject([f"{source.at()}: {problem}"]) from None
+
+
+def applies(condition: str, scope: Scope, source: Source) -> bool:
+    """Whether a ``when`` holds."""
+    try:
+        return bool(templates.evaluate(condition, _read(condition, scope, bare=True)))
+    except TemplateProblem as problem:
+        raise InvalidProject([f"{source.at()}: {problem}"]) from None
+
+
+def _read(text: str, scope: Scope, *, bare: bool) -> dict[str, Any]:
+    names = {reference.name for reference in expressions.read(text, bare=bare).references}
+    return {name: scope[name] for name in names if name in scope}

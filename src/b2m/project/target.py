@@ -1,0 +1,180 @@
+"""One database on one host, with everything resolved that a run needs to know."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from b2m.errors import InvalidProject
+from b2m.project import expressions, templates
+from b2m.project.models import DatabaseFile, HostDatabaseFile, HostFile, Policy, ServiceFile
+from b2m.project.scope import Layer, Scope, Source, render
+from b2m.project.tasks import Playbook, Task
+from b2m.project.templates import TemplateProblem
+
+
+@dataclass(frozen=True)
+class Service:
+    """The server that opens a database: rendered shell commands, run in ``cwd``; times in seconds."""
+
+    name: str
+    away: str
+    back: str
+    verb: Literal["stop", "disconnect"]
+    cwd: str
+    health_url: str | None
+    health_command: str | None
+    start_timeout: float
+    stop_timeout: float
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine of the inventory: its own entry and the variables of its group and itself."""
+
+    name: str
+    group: str | None
+    file: HostFile
+    layers: tuple[Layer, ...] = field(repr=False)
+    source: Source = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One database on one host; paths are absolute."""
+
+    root: Path
+    db: str
+    host: str
+    key: str
+    file: str
+    direction: Literal["both", "bucket_to_host"]
+    connection: Literal["local"]
+    folder: Path
+    demo: bool
+    bucket_name: str
+    bucket: Mapping[str, str]
+    service: Service | None
+    services: Mapping[str, Service] = field(repr=False)
+    playbook: Playbook = field(repr=False)
+    layers: tuple[Layer, ...] = field(repr=False)
+
+    @property
+    def policy(self) -> Policy:
+        """The playbook's limits and merge rules."""
+        return self.playbook.policy
+
+    @cached_property
+    def vars(self) -> Mapping[str, Any]:
+        """The variables as written, group < host < playbook; templates in them are rendered when they are read."""
+        return {name: value for layer in self.layers for name, value in layer.values.items()}
+
+    def file_name(self, version: int) -> str:
+        """The live file's name at a version; the same for every version if policy.naming is stable."""
+        return self.file.replace("{version}", str(version))
+
+    def tasks(self, state: str) -> tuple[Task, ...]:
+        """The playbook's tasks of a state, or of ``on_refused`` and ``on_failed``."""
+        return self.playbook.expanded(state)
+
+    def facts(self, observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The facts that the project knows, with what was observed added to them and over them."""
+        known: dict[str, Any] = {
+            "db": {
+                "name": self.db,
+                "key": self.key,
+                "file": self.file,
+                "direction": self.direction,
+                "service": self.service.name if self.service else None,
+            },
+            "host": {"name": self.host, "folder": str(self.folder), "connection": self.connection},
+            "policy": self.policy.model_dump(),
+        }
+        for name, value in (observed or {}).items():
+            both = isinstance(value, Mapping) and name in known
+            known[name] = {**known[name], **value} if both else value
+        return known
+
+    def applies(self, task: Task, observed: Mapping[str, Any]) -> bool:
+        """Whether the task's ``when`` holds; InvalidProject if it cannot be told."""
+        return task.applies(self.facts(observed), self.layers)
+
+    def render(self, task: Task, observed: Mapping[str, Any]) -> BaseModel:
+        """The task's arguments, rendered and validated; InvalidProject with line and column if they do not fit."""
+        return task.rendered(self.facts(observed), self.layers)
+
+
+def resolve(root: Path, db: str, database: DatabaseFile, host: Host, playbook: Playbook, bucket: Path) -> Target:
+    """Everything about one database on one host; the project was found valid before."""
+    own = host.file.databases.get(db, HostDatabaseFile())
+    folder = own.folder or host.file.folder
+    key = database.key or f"{db}db"
+    layers = (*host.layers, playbook.layer)
+    facts = {
+        "db": {"name": db, "key": key, "file": database.file},
+        "host": {"name": host.name, "folder": str(absolute(root, folder)), "connection": host.file.connection},
+        "python": sys.executable,
+        "project": str(root),
+    }
+    services = {
+        name: _service(root, name, service, facts, layers, host.source.below("services", name))
+        for name, service in host.file.services.items()
+    }
+    return Target(
+        root=root,
+        db=db,
+        host=host.name,
+        key=key,
+        file=database.file,
+        direction=own.direction or database.direction,
+        connection=host.file.connection,
+        folder=absolute(root, folder),
+        demo=host.file.demo,
+        bucket_name=database.bucket,
+        bucket={"type": "folder", "path": str(bucket)},
+        service=services[own.service] if own.service else None,
+        services=services,
+        playbook=playbook,
+        layers=layers,
+    )
+
+
+def absolute(root: Path, path: str) -> Path:
+    """A path of the inventory: relative ones are below the project, ``~`` is the user's home."""
+    return root / Path(path).expanduser()
+
+
+def _service(
+    root: Path, name: str, service: ServiceFile, facts: Mapping[str, Any], layers: tuple[Layer, ...], source: Source
+) -> Service:
+    scope = Scope({**facts, "service": {"name": name}}, layers)
+
+    def command(text: str | None, *path: str) -> str:
+        if text is None:
+            return ""
+        try:
+            names = {reference.name for reference in expressions.read(text).references}
+            return templates.render_command(text, {known: scope[known] for known in names if known in scope})
+        except TemplateProblem as problem:
+            raise InvalidProject([f"{source.at(*path)}: {problem}"]) from None
+
+    health = service.health
+    verb: Literal["stop", "disconnect"] = "stop" if service.stop else "disconnect"
+    return Service(
+        name=name,
+        away=command(getattr(service, verb), verb),
+        back=command(service.start or service.connect, "start" if service.stop else "connect"),
+        verb=verb,
+        cwd=str(root),
+        health_url=str(render(health.url, scope, source.below("health", "url"))) if health and health.url else None,
+        health_command=(command(health.command, "health", "command") or None) if health else None,
+        start_timeout=service.start_timeout,
+        stop_timeout=service.stop_timeout,
+    )
+

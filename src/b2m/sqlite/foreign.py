@@ -1,0 +1,127 @@
+"""Foreign keys after a merge: only violations that the merge made, found by looking at changed rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apsw
+
+from b2m.sqlite.connect import quote_name
+from b2m.sqlite.decide import Plan
+from b2m.sqlite.rowsql import column, qualified
+from b2m.sqlite.schema import Schema
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A reference of `child` columns to `parent` columns, numbered as PRAGMA foreign_key_list does."""
+
+    child: str
+    number: int
+    parent: str
+    child_columns: tuple[str, ...]
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A row of `table` whose parent row is missing; rowid is None in tables without."""
+
+    table: str
+    rowid: int | None
+    parent: str
+    number: int
+
+
+def violations(conn: apsw.Connection, tables: Iterable[str] | None = None) -> Iterator[Violation]:
+    """Check whole tables, all of them if none are named."""
+    if tables is None:
+        yield from _check(conn, "PRAGMA main.foreign_key_check")
+        return
+    for table in tables:
+        yield from _check(conn, f"PRAGMA main.foreign_key_check({quote_name(table)})")
+
+
+def _check(conn: apsw.Connection, sql: str) -> Iterator[Violation]:
+    for table, rowid, parent, number in conn.execute(sql):
+        yield Violation(str(table), None if rowid is None else int(str(rowid)), str(parent), int(str(number)))
+
+
+def foreign_keys(conn: apsw.Connection, schema: Schema) -> list[ForeignKey]:
+    """List every foreign key of the main database whose columns can be named."""
+    found = []
+    by_name = {name.lower(): table for name, table in schema.tables.items()}
+    for table in schema.tables.values():
+        if table.virtual:
+            continue
+        rows = conn.execute(f"PRAGMA main.foreign_key_list({quote_name(table.name)})").fetchall()
+        for number in sorted({int(str(row[0])) for row in rows}):
+            parts = sorted((row for row in rows if row[0] == number), key=lambda row: int(str(row[1])))
+            parent = by_name.get(str(parts[0][2]).lower())
+            named = tuple(str(row[4]) for row in parts if row[4] is not None)
+            target = named or (parent.key if parent else ())
+            columns = tuple(str(row[3]) for row in parts)
+            found.append(ForeignKey(table.name, number, parent.name if parent else str(parts[0][2]), columns, target))
+    return found
+
+
+def suspects(conn: apsw.Connection, keys: list[ForeignKey], plans: list[Plan], schema: Schema) -> list[str]:
+    """Name the tables in which the changed rows may have broken a foreign key; usually none."""
+    by_table = {plan.spooled.table.name: plan for plan in plans}
+    found = set()
+    for key in keys:
+        as_child, as_parent = by_table.get(key.child), by_table.get(key.parent)
+        if as_child is None and as_parent is None:
+            continue
+        nameable = key.parent in schema.tables and len(key.parent_columns) == len(key.child_columns)
+        if (
+            not nameable
+            or (as_child and _orphans(conn, key, as_child))
+            or (as_parent and _left_behind(conn, key, as_parent))
+        ):
+            found.add(key.child)
+    return sorted(found)
+
+
+def _missing(key: ForeignKey, child: str) -> str:
+    """True if a row aliased `child` refers to a parent that is not there."""
+    full = " AND ".join(f"{column(child, name)} IS NOT NULL" for name in key.child_columns)
+    pairs = zip(key.parent_columns, key.child_columns, strict=True)
+    found = " AND ".join(f"{column('x', to)} = {column(child, name)}" for to, name in pairs)
+    return f"{full} AND NOT EXISTS (SELECT 1 FROM {qualified('main', key.parent)} AS x WHERE {found})"
+
+
+def _orphans(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
+    """Whether an inserted or updated row lacks its parent."""
+    table = plan.spooled.table
+    here = " AND ".join(
+        f"{column('y', name)} = p.f{table.values.index(name)}"
+        + (f" COLLATE {quote_name(collation)}" if collation else "")
+        for name, collation in zip(table.key, table.key_collations, strict=True)
+    )
+    sql = (
+        f"SELECT 1 FROM {plan.place} AS p CROSS JOIN {qualified('main', key.child)} AS y ON {here} "
+        f"WHERE p.act IN ('insert', 'update') AND {_missing(key, 'y')} LIMIT 1"
+    )
+    return conn.execute(sql).fetchone() is not None
+
+
+def _left_behind(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
+    """Whether a row still refers to a parent that was deleted or got another key."""
+    table = plan.spooled.table
+    if not set(key.parent_columns) <= set(table.values):
+        return True
+    old = ", ".join(f"c{table.values.index(name)}" for name in key.parent_columns)
+    changed = " OR ".join(
+        f"c{i} IS NOT f{i} COLLATE BINARY" for i in (table.values.index(name) for name in key.parent_columns)
+    )
+    where = f"act = 'delete' OR (act = 'update' AND ({changed}))"
+    if conn.execute(f"SELECT 1 FROM {plan.place} WHERE {where} LIMIT 1").fetchone() is None:
+        return False
+    refers = f"({', '.join(column('y', name) for name in key.child_columns)})"
+    sql = (
+        f"SELECT 1 FROM {qualified('main', key.child)} AS y WHERE {refers} IN (SELECT {old} FROM {plan.place} "
+        f"WHERE {where}) AND {_missing(key, 'y')} LIMIT 1"
+    )
+    return conn.execute(sql).fetchone() is not None

@@ -1,0 +1,203 @@
+"""Replay: the rows that one side changed, carried onto another version by a three-way merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+
+from b2m.errors import CannotReplay, Conflict, VerifyFailed
+from b2m.sqlite.apply import Applier
+from b2m.sqlite.connect import explained, open_private, open_shared
+from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide
+from b2m.sqlite.diff import Counts
+from b2m.sqlite.foreign import Violation, foreign_keys, suspects, violations
+from b2m.sqlite.live import LiveFile
+from b2m.sqlite.pairing import attach_spool
+from b2m.sqlite.rules import Rule, Rules, check_deletes
+from b2m.sqlite.schema import Schema, read_schema
+from b2m.sqlite.snapshot import discard
+from b2m.sqlite.spool import Spool, collect
+
+__all__ = ["Replay", "Rule", "Rules", "check_deletes", "replay"]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay did to the candidate.
+
+    `counts` are rows really changed, by table; `identical` were there already; `merged` are rows whose columns came
+    from both sides; `resolved` counts conflicts settled by each rule; `data_version` is the state of live consumed.
+    """
+
+    counts: Mapping[str, Counts]
+    identical: int = 0
+    merged: int = 0
+    resolved: Mapping[str, int] = field(default_factory=dict)
+    data_version: int | None = None
+
+    @property
+    def total(self) -> Counts:
+        """The sum over all tables."""
+        return sum(self.counts.values(), Counts())
+
+
+def replay(
+    db: str,
+    base: Path,
+    ours: Path | LiveFile,
+    onto: Path,
+    rules: Rules,
+    *,
+    forward: Path | None = None,
+    tables: set[str] | None = None,
+    shared: bool = False,
+) -> Replay:
+    """Apply what changed from `base` to `ours` onto the file `onto`, all or nothing.
+
+    `forward`, a file with the same rows as `base` (often `base` itself), is moved on to the state of `ours`, so that
+    the next replay can start there. `shared`: others use `onto`, so this is one durable transaction among theirs.
+    If this raises, `onto` is as it was, unless it was done already and only `forward` failed: throw both away. `tables` limits which tables are looked at.
+
+    Raises Conflict (with a list `conflicts`), CannotReplay, TooManyDeletes, Unreadable.
+    """
+    path = onto.with_name(f"{onto.name}.changes")
+    discard(path)
+    try:
+        spool = collect(db, base, ours, path, rules, tables)
+        done = _apply(db, spool, onto, rules, shared)
+        if forward is not None and (spool.tables or spool.sequences):
+            moved = _apply(db, spool, forward, Rules())
+            if moved.identical or moved.total != sum((each.counts for each in spool.tables), Counts()):
+                what = "it did not hold the state that the changes start from"
+                raise VerifyFailed(db=db, file=forward.name, what=what)
+        return done
+    finally:
+        discard(path)
+
+
+def _apply(db: str, spool: Spool, target: Path, rules: Rules, shared: bool = False) -> Replay:
+    if not spool.tables and not spool.sequences:
+        return Replay({}, data_version=spool.data_version)
+    with _writing(db, target, spool, shared) as conn:
+        schema = read_schema(conn)
+        _same_tables(db, spool, schema)
+        plans = [decide(conn, spooled, rules.of(spooled.table.name)) for spooled in spool.tables]
+        _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
+        counts = _carry_out(db, conn, plans, schema)
+        _raise_sequences(conn, spool)
+        resolved: dict[str, int] = {}
+        for plan in plans:
+            if plan.resolved:
+                rule = rules.of(plan.spooled.table.name).on_conflict
+                resolved[rule] = resolved.get(rule, 0) + plan.resolved
+        return Replay(
+            counts={name: each for name, each in counts.items() if each.total},
+            identical=sum(plan.identical for plan in plans),
+            merged=sum(plan.merged for plan in plans),
+            resolved=resolved,
+            data_version=spool.data_version,
+        )
+
+
+@contextmanager
+def _writing(db: str, target: Path, spool: Spool, shared: bool) -> Iterator[apsw.Connection]:
+    """Open a file for the merge: one transaction, no triggers, no foreign key actions."""
+    conn = open_shared(target, db) if shared else open_private(target, db)
+    try:
+        with explained(db, target):
+            conn.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+            # Must come before BEGIN: inside a transaction it does nothing.
+            conn.pragma("foreign_keys", False)
+            attach_spool(conn, spool.path)
+            conn.execute("BEGIN IMMEDIATE")
+            yield conn
+            conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        conn.close()
+
+
+def _same_tables(db: str, spool: Spool, schema: Schema) -> None:
+    if schema.encoding != spool.schema.encoding:
+        raise CannotReplay(db=db, what="the newer version has another text encoding")
+    for spooled in spool.tables:
+        found = schema.tables.get(spooled.table.name)
+        if found is None:
+            raise CannotReplay(db=db, what=f"{spooled.table.name} has changed rows, but the newer version dropped it")
+        if found != spooled.table:
+            what = f"{spooled.table.name} has changed rows, and the newer version declares it otherwise"
+            raise CannotReplay(db=db, what=what)
+
+
+def _listed(conn: apsw.Connection, plan: Plan, schema: Schema) -> list[RowConflict]:
+    return conflict_rows(conn, plan, schema.encoding) if plan.conflicts else []
+
+
+def _refuse_conflicts(db: str, listed: list[RowConflict], plans: list[Plan]) -> None:
+    count = sum(plan.conflicts for plan in plans)
+    if count:
+        raise conflict(db, count, listed)
+
+
+def conflict(db: str, count: int, listed: list[RowConflict]) -> Conflict:
+    """Make the refusal that carries its rows as `conflicts` (at most 100)."""
+    error = Conflict(db=db, count=count, first=str(listed[0]))
+    error.conflicts = listed[:MAX_LISTED]  # type: ignore[attr-defined]
+    return error
+
+
+def _carry_out(db: str, conn: apsw.Connection, plans: list[Plan], schema: Schema) -> dict[str, Counts]:
+    appliers = [Applier(conn, plan, db, schema.encoding) for plan in plans]
+    for applier in appliers:
+        applier.prepare()
+    conn.execute("SAVEPOINT merge")
+    counts = _apply_all(db, appliers)
+    tables = suspects(conn, foreign_keys(conn, schema), plans, schema)
+    if tables:
+        _refuse_new_violations(db, conn, tables)
+        counts = _apply_all(db, appliers)
+    conn.execute("RELEASE merge")
+    return counts
+
+
+def _apply_all(db: str, appliers: list[Applier]) -> dict[str, Counts]:
+    counts = {applier.table.name: applier.apply() for applier in appliers}
+    refused = [row for applier in appliers for row in applier.refused]
+    if refused:
+        raise conflict(db, len(refused), refused)
+    return counts
+
+
+def _refuse_new_violations(db: str, conn: apsw.Connection, tables: list[str]) -> None:
+    """Compare whole tables with how they were before; leaves the changes undone. Rare, so it may be slow."""
+    after = _tally(violations(conn, tables))
+    conn.execute("ROLLBACK TO merge")
+    before = _tally(violations(conn, tables))
+    new = [each for each, times in after.items() if times > before.get(each, 0)]
+    if new:
+        raise conflict(db, len(new), [_orphaned(each) for each in new[:MAX_LISTED]])
+
+
+def _orphaned(found: Violation) -> RowConflict:
+    detail = f"its row in {found.parent} is gone"
+    return RowConflict(found.table, (found.rowid,), "foreign key", ("rowid",), detail=detail)
+
+
+def _tally(found: Iterator[Violation]) -> dict[Violation, int]:
+    counted: dict[Violation, int] = {}
+    for each in found:
+        counted[each] = counted.get(each, 0) + 1
+    return counted
+
+
+def _raise_sequences(conn: apsw.Connection, spool: Spool) -> None:
+    """Let AUTOINCREMENT go on from the larger counter: an id that one side gave away is never given again."""
+    for name, value in spool.sequences.items():
+        conn.execute("UPDATE main.sqlite_sequence SET seq = max(coalesce(seq, 0), ?) WHERE name = ?", (value, name))
+        if conn.changes() == 0:
+            conn.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (name, value))

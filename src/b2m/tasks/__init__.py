@@ -1,0 +1,22 @@
+"""The command line: thin Invoke tasks that parse flags, call ``b2m.api`` and map errors to exit codes."""
+
+from __future__ import annotations
+
+from invoke.collection import Collection
+
+from b2m.tasks import buckets, changing, looking, project
+
+
+def _namespace() -> Collection:
+    root = Collection()
+    for module in (looking, changing, project):
+        for task in module.TASKS:
+            root.add_task(task)
+    nested = Collection("bucket")
+    for task in buckets.TASKS:
+        nested.add_task(task)
+    root.add_collection(nested)
+    return root
+
+
+namespace = _namespace()

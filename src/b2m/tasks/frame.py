@@ -1,0 +1,139 @@
+"""What all tasks share: flags read once, events set up, errors turned into one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from b2m import errors
+
+if TYPE_CHECKING:
+    from b2m.events import Events
+    from b2m.project import Project, Target
+
+# Every task takes its arguments by flags only: Invoke would read a mistyped flag as the value of a positional one.
+FLAGS: dict[str, Any] = {"positional": [], "auto_shortflags": False}
+DBS: dict[str, Any] = {**FLAGS, "iterable": ["db"]}
+
+HELP = {
+    "db": "a database of inventory.yaml; may be given several times, or: all",
+    "host": "a host of inventory.yaml; without it, this machine",
+    "project": "the project's folder; without it, the nearest one upwards that has an inventory.yaml",
+    "json": "print JSON lines",
+    "wait": "wait so long for a lock that somebody holds: 30s, 10m",
+}
+
+
+def help_of(*names: str, **more: str) -> dict[str, str]:
+    """Return the help of the named shared flags, and of a task's own."""
+    return {**{name: HELP[name] for name in names}, **more}
+
+
+@contextmanager
+def reported(c: Context, as_json: bool = False) -> Iterator[None]:
+    """Turn b2m's errors into one line on standard error, and their exit code."""
+    try:
+        if c.config.run.dry:
+            raise errors.UsageError(what="--dry is not supported, it would make checks look successful; use: b2m plan")
+        yield
+    except errors.B2mError as error:
+        fail(error, as_json)
+    except errors.Interrupted as stop:
+        say(f"b2m: interrupted by signal {stop.signum}; what was done is undone")
+        raise Exit(None, stop.exit_code) from None
+    except KeyboardInterrupt:
+        say("b2m: interrupted")
+        raise Exit(None, 130) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise Exit(None, 1) from None
+
+
+def fail(error: errors.B2mError, as_json: bool) -> NoReturn:
+    """Print an error and leave with its exit code."""
+    if as_json:
+        emit(error_json(error))
+    else:
+        say(f"b2m: {error}")
+    raise Exit(None, error.exit_code)
+
+
+def error_json(error: errors.B2mError) -> dict[str, Any]:
+    kind = type(error).__name__
+    reason = getattr(error, "reason", None)
+    return {"type": "error", "error": kind, "reason": reason, "text": str(error), "exit_code": error.exit_code}
+
+
+def say(text: str) -> None:
+    """Print for people, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(data: dict[str, Any]) -> None:
+    """Print a JSON line, on standard output."""
+    print(json.dumps(data, default=str), flush=True)
+
+
+def events(as_json: bool) -> Events:
+    """Return where the events of a command go: JSON lines, or lines for people."""
+    from b2m.events import Events
+    from b2m.report import Console, json_sink
+
+    return Events(json_sink(sys.stdout) if as_json else Console())
+
+
+def chosen(db: Sequence[str], host: str | None, project: str | None) -> list[Target]:
+    """Return what ``--db``, ``--host`` and ``--project`` name."""
+    from b2m import api
+
+    return api.targets(api.project(project), db, host or "local")
+
+
+def the_project(project: str | None) -> Project:
+    from b2m import api
+
+    return api.project(project)
+
+
+def seconds(text: str | None) -> float:
+    """Read a duration flag."""
+    if text is None:
+        return 0.0
+    from pydantic import TypeAdapter, ValidationError
+
+    from b2m.project import Duration
+
+    try:
+        return float(TypeAdapter(Duration).validate_python(text))
+    except ValidationError:
+        raise errors.UsageError(what=f"{text!r} is no duration: write 30s, 10m or 2h") from None
+
+
+def for_each(targets: Sequence[Target], as_json: bool, act: Callable[[Target], int]) -> None:
+    """Do something with each database, print what failed, and leave with the worst exit code."""
+    from b2m import api
+
+    codes, failures = api.each(targets, act)
+    for failure in failures:
+        recap = getattr(failure.error, "recap", None)
+        if as_json:
+            emit(error_json(failure.error))
+            if recap is not None:
+                emit(recap.to_json())
+        else:
+            say(f"b2m: {failure.error}")
+            if recap is not None:
+                print(recap.line(), flush=True)
+        if len(targets) > 1 and not as_json:
+            print(f"{failure.target.db} failed", flush=True)
+    code = api.worst([*codes, *(failure.error.exit_code for failure in failures)])
+    if code:
+        raise Exit(None, code)

@@ -1,0 +1,156 @@
+"""Tasks that change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, say
+
+if TYPE_CHECKING:
+    from b2m.project import Target
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json"))
+def status(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+    """Say which state databases are in: up_to_date, ready_to_upload, outdated_db, locked, or refused and why."""
+    with reported(c, json):
+        from b2m import api
+        from b2m.report import status_json, status_line
+
+        def show(target: Target) -> int:
+            facts, verdict = api.status(target, events(json))
+            if json:
+                emit(status_json(facts, verdict))
+            else:
+                print(status_line(facts, verdict), flush=True)
+                if verdict.refusal is not None:
+                    say(f"b2m: {verdict.refusal}")
+            return 8 if verdict.refusal is not None else 0
+
+        for_each(chosen(db or ["all"], host, project), json, show)
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json"))
+def plan(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+    """Say what a sync would do, step by step."""
+    with reported(c, json):
+        for_each(chosen(db, host, project), json, lambda target: show_plan(target, json))
+
+
+def show_plan(target: Target, as_json: bool) -> int:
+    """Print the plan of one database; return 0, 8 for a refusal, 4 if it is locked, 10 if there is work."""
+    from b2m import api
+    from b2m.plan import work_in
+    from b2m.report import plan_lines, status_json, status_line
+
+    facts, verdict, steps = api.plan(target, events(as_json))
+    work = work_in(steps) and verdict.state != "locked"
+    if as_json:
+        emit({**status_json(facts, verdict), "type": "plan", "steps": [vars(step) for step in steps], "work": work})
+    else:
+        print(status_line(facts, verdict), flush=True)
+        for line in plan_lines(steps):
+            print(f"  {line}", flush=True)
+    if verdict.refusal is not None:
+        raise verdict.refusal
+    return {"locked": 4}.get(verdict.state, 10 if work else 0)
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json", limit="how many, newest first; 0 for all"))
+def history(
+    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, limit: int = 20
+) -> None:
+    """Show the published versions of databases."""
+    with reported(c, json):
+        from b2m import api
+        from b2m.wording import rows, size
+
+        def show(target: Target) -> int:
+            for commit in api.history(target, limit or None):
+                if json:
+                    emit({"type": "commit", **commit.model_dump(mode="json")})
+                    continue
+                what = rows(commit.rows) if commit.parent is not None else "first"
+                revision = f"  {commit.revision[:10]}{'+' if commit.dirty_tree else ''}" if commit.revision else ""
+                note = f"  {commit.message}" if commit.message else ""
+                print(
+                    f"{target.db} v{commit.number}  {commit.time}  {commit.author} on {commit.host}  {what}  "
+                    f"{size(commit.size)}{revision}{note}",
+                    flush=True,
+                )
+            return 0
+
+        for_each(chosen(db, host, project), json, show)
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json", rows="how many rows of each table to show"))
+def diff(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, rows: int = 5) -> None:
+    """Show how a live file differs from the version it started from: counts and rows."""
+    with reported(c, json):
+        from b2m import api
+
+        def show(target: Target) -> int:
+            found = api.diff(target, events(json), rows)
+            if json:
+                emit(_diff_json(found))
+                return 0
+            print(f"{found.db}@{found.host}  live against v{found.version}", flush=True)
+            for detail in found.changes.schema_detail:
+                print(f"  schema: {detail}", flush=True)
+            for table, count in found.changes.tables.items():
+                print(f"  {table}  +{count.inserted} ~{count.updated} -{count.deleted}", flush=True)
+                for row in (row for row in found.rows if row.table == table):
+                    sign = {"insert": "+", "update": "~", "delete": "-"}[row.kind]
+                    print(f"    {sign} {row.old if row.kind == 'delete' else row.new}", flush=True)
+            if not found.changes.dirty:
+                print("  the same rows", flush=True)
+            return 0
+
+        for_each(chosen(db, host, project), json, show)
+
+
+def _diff_json(found: Any) -> dict[str, Any]:
+    return {
+        "type": "diff",
+        "db": found.db,
+        "host": found.host,
+        "version": found.version,
+        "dirty": found.changes.dirty,
+        "schema": found.changes.schema_detail,
+        "tables": {
+            name: {"inserted": c.inserted, "updated": c.updated, "deleted": c.deleted}
+            for name, c in found.changes.tables.items()
+        },
+        "rows": [
+            {"table": row.table, "kind": row.kind, "key": row.key, "old": row.old, "new": row.new} for row in found.rows
+        ],
+    }
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json"))
+def locks(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+    """Show who holds databases in the bucket."""
+    with reported(c, json):
+        from b2m import api
+
+        def show(target: Target) -> int:
+            lease = api.locks(target)
+            if json:
+                emit({"type": "lock", "db": target.db, "lease": vars(lease) if lease else None})
+            elif lease is None:
+                print(f"{target.db}  free", flush=True)
+            else:
+                print(
+                    f"{target.db}  held by {lease.owner} on {lease.host} since {lease.since} for {lease.reason}; "
+                    f"if that run is dead: b2m unlock --force --db {target.db}",
+                    flush=True,
+                )
+            return 0
+
+        for_each(chosen(db or ["all"], host, project), json, show)
+
+
+TASKS = (status, plan, history, diff, locks)

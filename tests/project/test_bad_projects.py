@@ -1,0 +1,413 @@
+"""Every way to write a project wrong, and the exact lines that a person then reads.
+
+A row changes one thing in the sample project. Lines are those of the changed file, unless they name another one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from b2m.errors import InvalidProject
+from b2m.project import load_project
+from tests.project.samples import FILES, INVENTORY, MODULES, PLAYBOOK, ROLE, load, write
+
+Row = tuple[str, str, list[str]]
+
+IN_INVENTORY: list[Row] = [
+    (
+        "    type: folder", "    typ: folder",
+        ["3:5: buckets.main.type is missing", "3:5: unknown key typ, did you mean type?"],
+    ),
+    ("    type: folder", "    type: s3", ['3:11: type: expected folder, not the text "s3"']),
+    ("    path: bucket", "    path: 5", ["4:11: path: expected text, not the number 5"]),
+    ("    path: bucket\n", "", ["3:5: buckets.main.path is missing"]),
+    ("    path: bucket", '    path: ""', ["4:11: path: must not be empty"]),
+    ("    path: bucket", '    path: "{{ team }}"', ["4:11: no template can stand here: write the value"]),
+    ("buckets:", "bucket:", ["1:1: buckets is missing", "1:1: unknown key bucket, did you mean buckets?"]),
+    ("    bucket: main", "    bucket: mian", ["8:13: unknown bucket mian, did you mean main?"]),
+    ("  ipm:\n    file", "  i pm:\n    file", ["6:3: 'i pm' is no name: letters, digits, _ and - only"]),
+    ("-v{version}.db", "-v{versio}.db", ["7:11: file: only {version} may stand in braces, once"]),
+    ("-v{version}.db", "-v{version}{version}.db", ["7:11: file: only {version} may stand in braces, once"]),
+    (
+        "-v{version}.db", ".db",
+        ["playbooks/ipm.yaml:6:3: with naming: versioned the file ipm-db.db must have {version} in it"],
+    ),
+    ("    file: ipm", "    file: dbs/ipm", ["7:11: file: a file name is expected, without a folder"]),
+    (
+        "    bucket: main\n", "    bucket: main\n    direction: sideways\n",
+        ['9:16: direction: expected both or bucket_to_host, not the text "sideways"'],
+    ),
+    (
+        "    bucket: main\n",
+        "    bucket: main\n    key: adb\n  b:\n    file: b-{version}\n    key: adb\n    bucket: main\n",
+        ["12:10: key adb is ipm's already"],
+    ),
+    (
+        "        folder: dbs", "        connection: ssh\n        folder: dbs",
+        ["15:21: connection: ssh is not supported yet"],
+    ),
+    ("        folder: dbs", "        folder: [dbs]", ["15:17: folder: expected text, not a list"]),
+    ("        folder: dbs\n", "", ["15:9: groups.servers.hosts.prod.folder is missing"]),
+    (
+        "        folder: dbs", "        folder: dbs\n        demo: yes",
+        ['16:15: demo: expected true or false, not the text "yes"'],
+    ),
+    ('            stop: "stop {{ db.name }}"\n', "", ["18:13: web: start needs stop beside it"]),
+    ('            start: "start {{ db.name }}"\n', "", ["18:13: web: stop needs start beside it"]),
+    (
+        '            stop: "stop {{ db.name }}"\n            start: "start {{ db.name }}"\n',
+        "            stop_timeout: 5s\n",
+        ["18:13: web: a service has either stop and start, or disconnect and connect"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n',
+        "            stop: a\n            connect: a\n            disconnect: b\n",
+        ["18:13: web: a service has either stop and start, or disconnect and connect"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ db.nmae }}"\n',
+        ["18:19: db has no nmae, did you mean name?"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ live.dirty }}"\n',
+        ["18:19: live is not defined; known here: color, db, host, project, python, service, team"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ db.name"\n',
+        ["18:19: not an expression: it is empty or ends too early"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            stop_timeout: 5\n",
+        ["19:27: stop_timeout: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            stop_timeout: 0s\n",
+        ["19:27: stop_timeout: must be more than 0"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n',
+        "            stop: stop\n            health: {url: a, command: b}\n",
+        ["19:21: health: needs either url or command"],
+    ),
+    (
+        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            health: {urk: a}\n",
+        ["19:22: unknown key urk, did you mean url?"],
+    ),
+    ("            service: web", "            service: wbe", ["22:22: unknown service wbe, did you mean web?"]),
+    (
+        "          ipm:\n            service: web", "          ipmm:\n            service: web",
+        [
+            "14:7: playbooks/ipm.yaml runs on prod, which has no database ipm",
+            "21:11: unknown database ipmm, did you mean ipm? inventory.yaml knows: ipm",
+        ],
+    ),
+    (
+        "          ipm:\n            service: web", "          ipm: {}",
+        ["21:11: ipm does not say which service opens it; service: web or null if none opens it"],
+    ),
+    (
+        "      team: ops", "      db: ops",
+        [
+            "12:7: db is a built-in name: choose another",
+            "playbooks/ipm.yaml:21:21: team is not defined; known here: anchor, color, db, "
+            "failure, head, host, lease, live, policy, reason, refusal, run, state",
+        ],
+    ),
+    (
+        "      team: ops", "      my-team: ops",
+        ["12:7: 'my-team' is no name for a variable: letters, digits and _ only"],
+    ),
+    (
+        "      team: ops", '      team: "{{ nobody }}"',
+        [
+            "12:13: nobody is not defined; known here: anchor, db, failure, head, host, "
+            "lease, live, policy, reason, refusal, run, state",
+        ],
+    ),
+    (
+        "  servers:\n", "  others:\n    hosts:\n      prod: {folder: x, databases: {}}\n  servers:\n",
+        ["17:7: host prod is in group others already"],
+    ),
+    ("      prod:\n", "      servers:\n", ["14:7: servers is a group too: give the host another name"]),
+]
+
+IN_PLAYBOOK: list[Row] = [
+    ("db: ipm", "db: ipmm", ["1:5: unknown database ipmm, did you mean ipm? inventory.yaml knows: ipm"]),
+    ("db: ipm", "db: ipm\ndb: ipm", ["2:1: duplicate key db, first in line 1"]),
+    ("db: ipm", "db: no", ["1:5: unknown database no; inventory.yaml knows: ipm"]),
+    ("db: ipm", "db: true", ["1:5: db: expected text, not true"]),
+    (
+        "hosts: [servers]", "hosts: [servrs]",
+        ["2:9: unknown host or group servrs, did you mean servers? inventory.yaml knows: local, prod, servers"],
+    ),
+    ("hosts: [servers]", "hosts: servers", ['2:8: hosts: expected a list, not the text "servers"']),
+    ("hosts: [servers]", "hosts: [servers, 5]", ["2:18: expected text, not the number 5"]),
+    ("hosts: [servers]", "host: [servers]", ["1:1: hosts is missing", "2:1: unknown key host, did you mean hosts?"]),
+    ("vars:\n", "schedule: {at: '18:00'}\nvars:\n", ["3:1: schedule is not supported yet"]),
+    (
+        "  max_downtime: 5s", "  max_downtime: 5",
+        ["6:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5"],
+    ),
+    (
+        "  max_downtime: 5s", "  max_downtime: five",
+        ['6:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the text "five"'],
+    ),
+    ("  max_downtime: 5s", "  max_downtme: 5s", ["6:3: unknown key max_downtme, did you mean max_downtime?"]),
+    ("  max_downtime: 5s", "  naming: stabel", ['6:11: naming: expected versioned or stable, not the text "stabel"']),
+    (
+        "  max_downtime: 5s", "  naming: stable",
+        ["6:11: with naming: stable the file ipm-db-v{version}.db must have no {version} in it"],
+    ),
+    ("  max_downtime: 5s", "  max_deletes: {share: 10}", ["6:24: share: must be at most 1"]),
+    ("  max_downtime: 5s", "  max_deletes: {rows: -1}", ["6:23: rows: must be at least 0"]),
+    ("  max_downtime: 5s", "  max_deletes: {rows: 1.5}", ["6:23: rows: expected a whole number, not the number 1.5"]),
+    ("  max_downtime: 5s", "  max_deletes: 10%", ['6:16: max_deletes: expected a mapping, not the text "10%"']),
+    (
+        "  max_downtime: 5s", "  merge: {default: {on_conflict: newest}}",
+        ["6:20: default: on_conflict: newest needs by, the column that tells which row is newer"],
+    ),
+    (
+        "  max_downtime: 5s", "  merge: {tables: {t: {on_conflict: our}}}",
+        ['6:37: on_conflict: expected fail, ours, theirs or newest, not the text "our"'],
+    ),
+    (
+        "  max_downtime: 5s", "  merge: {tables: {t: {on_conflct: ours}}}",
+        ["6:24: unknown key on_conflct, did you mean on_conflict?"],
+    ),
+    (
+        "  max_downtime: 5s", "  merge: {default: {by: t}}",
+        ["6:20: default: by is only read with on_conflict: newest"],
+    ),
+    (
+        "  max_downtime: 5s", '  merge: {default: {on_conflict: newest, by: "{{ color }}"}}',
+        ["6:46: no template can stand here: write the value"],
+    ),
+    ("policy:\n  max_downtime: 5s\n", "policy:\n", ["5:8: policy: expected a mapping, not nothing"]),
+    (
+        "  up_to_date: []\n", "",
+        ["8:3: scenarios.up_to_date is missing: write up_to_date: [] if nothing is to be done"],
+    ),
+    (
+        "  up_to_date: []\n", "  up_to_dat: []\n",
+        [
+            "8:3: scenarios.up_to_date is missing: write up_to_date: [] if nothing is to be done",
+            "8:3: unknown key up_to_dat, did you mean up_to_date?",
+        ],
+    ),
+    ("  up_to_date: []\n", "  up_to_date:\n", ["8:14: up_to_date: expected a list, not nothing"]),
+    ("  up_to_date: []\n", "  up_to_date: {}\n", ["8:15: up_to_date: expected a list, not a mapping"]),
+    ("  up_to_date: []\n", "  up_to_date: [snapshot]\n", ['8:16: expected a mapping, not the text "snapshot"']),
+    ("    - verify: {file: candidate}\n", "", ["18:11: swap needs a verify of candidate before it"]),
+    (
+        "    - verify: {file: candidate}\n", "    - verify: {file: ours}\n",
+        ["19:11: swap needs a verify of candidate before it"],
+    ),
+    (
+        '    - message: {text: "held by {{ lease.owner }}"}\n      when', "    - snapshot: {}\n      when",
+        ["10:7: snapshot cannot stand under locked: another run holds the lease"],
+    ),
+    (
+        '  - message: {text: "{{ team }}: {{ refusal }}"}', "  - role: publish",
+        [
+            "roles/publish/role.yaml:4:5: snapshot cannot stand under on_refused: a refused run changes nothing",
+            "roles/publish/role.yaml:6:5: upload cannot stand under on_refused: a refused run changes nothing",
+        ],
+    ),
+    ("  color: red", "  minutes: red", ["4:3: minutes is a built-in name: choose another"]),
+    (
+        "  color: red", '  color: "{{ color }}"',
+        [
+            "4:10: color is not defined; known here: anchor, db, failure, head, host, lease, "
+            "live, policy, reason, refusal, run, state, team",
+        ],
+    ),
+    ("  color: red", "  color: 0755\n\tx: 1", ["5:1: a tab: YAML is indented with spaces"]),
+]
+
+# In place of the empty list of up_to_date, which stands in line 8.
+AS_TASK: list[tuple[str, list[str]]] = [
+    (
+        "{name: x}",
+        [
+            "8:16: the task names no module; known here: download, hold, message, rename, "
+            "replay, role, snapshot, swap, upload, verify",
+        ],
+    ),
+    ("{snapshoot: {}}", ["8:17: unknown module snapshoot, did you mean snapshot?"]),
+    ("{snapshot: {}, verify: {}}", ["8:31: a task does one thing, this one has snapshot and verify"]),
+    ("{snapshot: {}, wen: x}", ["8:31: unknown key wen, did you mean when?"]),
+    ("{snapshot: {}, block: []}", ["8:31: block belongs to a hold, not to snapshot"]),
+    ("{snapshot: {}, vars: {}}", ["8:31: vars belongs to a role, not to snapshot"]),
+    ("{snapshot: {to: x}}", ["8:28: unknown key to; known here: as"]),
+    ("{snapshot: {as: 5}}", ["8:32: as: expected text, not the number 5"]),
+    ("{snapshot: ours}", ['8:27: expected a mapping, not the text "ours"']),
+    ("{download: {version: newest}}", ['8:37: version: expected a whole number or head, not the text "newest"']),
+    ("{replay: {onto: x}}", ["8:25: from is missing"]),
+    ('{replay: {onto: "{{ color }}"}}', ["8:25: from is missing"]),
+    ("{verify: {checks: [integrity, row]}}", ['8:46: expected integrity, foreign_keys or rows, not the text "row"']),
+    ("{verify: {checks: []}}", ["8:34: checks: must not be empty"]),
+    ('{message: {text: "{{ colr }}"}}', ["8:33: colr is not defined, did you mean color?"]),
+    ('{message: {text: "{{ live.dirt }}"}}', ["8:33: live has no dirt, did you mean dirty?"]),
+    ('{message: {text: "{{ state.x }}"}}', ["8:33: state has no fields, so no x"]),
+    ('{message: {text: "{{ refusal }}"}}', ["8:33: refusal is known under on_refused only"]),
+    ('{message: {text: "{{ \'\'.__class__ }}"}}', ["8:33: __class__ cannot be read: the name begins with _"]),
+    ('{message: {text: "{% if x %}"}}', ["8:33: statements such as {% if %} are not allowed: use when"]),
+    (
+        '{message: {text: x}, when: "{{ live.dirty }}"}',
+        ["8:43: a bare expression stands here: write it without {{ }}"],
+    ),
+    ('{message: {text: x}, when: "live.dirty and"}', ["8:43: not an expression: it is empty or ends too early"]),
+    ("{message: {text: x}, when: 5}", ["8:43: when: expected text, not the number 5"]),
+    ('{message: {text: x}, name: "{{ color }}"}', ["8:43: a name is printed as it is: no template can stand here"]),
+    ("{message: {text: x}, name: 5}", ["8:43: name: expected text, not the number 5"]),
+    ("{role: publsh}", ["8:23: unknown role publsh, did you mean publish? roles/ has: publish"]),
+    ("{role: [publish]}", ["8:23: role: expected the name of a role, not a list"]),
+    (
+        '{role: publish, vars: {word: "{{ nobody }}"}}',
+        [
+            "8:45: nobody is not defined; known here: anchor, color, db, failure, head, "
+            "host, lease, live, policy, reason, refusal, run, state, team, word",
+        ],
+    ),
+    ("{role: publish, vars: {head: 1}}", ["8:39: head is a built-in name: choose another"]),
+    (
+        "{swap: {}}",
+        ["8:16: swap must stand in the block of a hold", "8:16: swap needs a verify of candidate before it"],
+    ),
+    ("{rename: }", ["8:16: rename must stand in the block of a hold"]),
+    ("{upload: {file: ours}}", ["8:16: upload needs a verify of ours before it"]),
+    (
+        "{hold: {service: web}, block: [{download: {}}]}",
+        ["8:47: download must not stand in a hold: the server would wait for the transfer"],
+    ),
+    ("{hold: {service: web}, block: [{hold: {}, block: [{rename: {}}]}]}", ["8:47: a hold must not stand in a hold"]),
+    ("{hold: {service: web}}", ["8:17: a hold needs a block with at least one task"]),
+    ("{hold: {service: web}, block: []}", ["8:17: a hold needs a block with at least one task"]),
+    ("{hold: {service: web}, block: {rename: {}}}", ["8:46: block: expected a list, not a mapping"]),
+    ("{hold: {service: wbe}, block: [{rename: {}}]}", ["8:33: host prod has no service wbe, did you mean web?"]),
+    (
+        "{hold: {}, block: [{role: publish}]}",
+        ["roles/publish/role.yaml:6:5: upload must not stand in a hold: the server would wait for the transfer"],
+    ),
+]
+
+IN_ROLE: list[Row] = [
+    ("defaults:", "default:", ["1:1: unknown key default, did you mean defaults?"]),
+    ("  word: done", "  word: [\n", ["5:3: not YAML: expected the node content, but found '-'"]),
+    (
+        "  - upload: {file: ours}", "  - upload: {fil: ours}",
+        ["6:13: file is missing", "6:14: unknown key fil, did you mean file?"],
+    ),
+    ("  - upload: {file: ours}", "  - role: publish", ["6:11: role publish includes itself: publish -> publish"]),
+    ("{{ word }}", "{{ wrd }}", ["7:21: wrd is not defined, did you mean word?"]),
+    ("tasks:", "argument_specs: {}\ntasks:", ["3:1: argument_specs is not supported yet"]),
+]
+
+AS_PLAYBOOK: list[tuple[str, list[str]]] = [
+    ("", ["1:1: the file is empty"]),
+    ("- a\n", ["1:1: expected a mapping, not a list"]),
+    ("just text\n", ['1:1: expected a mapping, not the text "just text"']),
+]
+
+
+def problems(root: Path, **changed: str) -> list[str]:
+    with pytest.raises(InvalidProject) as caught:
+        load(root, **changed)
+    assert caught.value.exit_code == 3
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def at(file: str, lines: list[str]) -> list[str]:
+    return [f"{file}:{line}" if line[0].isdigit() else line for line in lines]
+
+
+def changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(("old", "new", "lines"), IN_INVENTORY)
+def test_a_wrong_inventory_is_told_line_by_line(tmp_path: Path, old: str, new: str, lines: list[str]) -> None:
+    assert problems(tmp_path, inventory=changed(INVENTORY, old, new)) == at("inventory.yaml", lines)
+
+
+@pytest.mark.parametrize(("old", "new", "lines"), IN_PLAYBOOK)
+def test_a_wrong_playbook_is_told_line_by_line(tmp_path: Path, old: str, new: str, lines: list[str]) -> None:
+    assert problems(tmp_path, playbook=changed(PLAYBOOK, old, new)) == at("playbooks/ipm.yaml", lines)
+
+
+@pytest.mark.parametrize(("task", "lines"), AS_TASK)
+def test_a_wrong_task_is_told_line_by_line(tmp_path: Path, task: str, lines: list[str]) -> None:
+    playbook = changed(PLAYBOOK, "up_to_date: []", f"up_to_date: [{task}]")
+    assert problems(tmp_path, playbook=playbook) == at("playbooks/ipm.yaml", lines)
+
+
+@pytest.mark.parametrize(("old", "new", "lines"), IN_ROLE)
+def test_a_wrong_role_is_told_line_by_line(tmp_path: Path, old: str, new: str, lines: list[str]) -> None:
+    assert problems(tmp_path, role=changed(ROLE, old, new)) == at("roles/publish/role.yaml", lines)
+
+
+@pytest.mark.parametrize(("text", "lines"), AS_PLAYBOOK)
+def test_a_file_that_is_no_playbook_is_told_in_one_line(tmp_path: Path, text: str, lines: list[str]) -> None:
+    assert problems(tmp_path, playbook=text) == at("playbooks/ipm.yaml", lines)
+
+
+def test_everything_wrong_in_every_file_is_told_at_once(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        inventory=changed(INVENTORY, "path: bucket", "path: 5\n    size: 3"),
+        playbook=changed(PLAYBOOK, "up_to_date: []", "up_to_date: [{snapshoot: {}}, {message: {txt: a}}]"),
+        role=changed(ROLE, "as: ours", "as: {}"),
+    )
+    assert found == [
+        "inventory.yaml:4:11: path: expected text, not the number 5",
+        "inventory.yaml:5:5: unknown key size; known here: path, type",
+        "playbooks/ipm.yaml:8:17: unknown module snapshoot, did you mean snapshot?",
+        "playbooks/ipm.yaml:8:43: text is missing",
+        "playbooks/ipm.yaml:8:44: unknown key txt, did you mean text?",
+        "roles/publish/role.yaml:4:20: as: expected text, not a mapping",
+    ]
+
+
+def test_a_second_playbook_of_one_database_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, FILES | {"playbooks/other.yaml": PLAYBOOK})
+    with pytest.raises(InvalidProject) as caught:
+        load_project(tmp_path, MODULES)
+    assert caught.value.problems == ["playbooks/other.yaml:1:5: ipm has a playbook already: playbooks/ipm.yaml"]
+
+
+def test_files_that_would_be_passed_over_are_told(tmp_path: Path) -> None:
+    write(tmp_path, FILES | {"playbooks/other.yml": PLAYBOOK})
+    (tmp_path / "roles" / "empty").mkdir()
+    (tmp_path / "playbooks" / "latin.yaml").write_bytes("db: ipm\nabout: Übung\n".encode("latin-1"))
+    with pytest.raises(InvalidProject) as caught:
+        load_project(tmp_path, MODULES)
+    assert caught.value.problems == [
+        "playbooks/latin.yaml:2:8: not UTF-8",
+        "playbooks/other.yml:1:1: not read: playbooks end in .yaml",
+        "roles/empty/role.yaml:1:1: cannot be read: no such file or directory",
+    ]
+
+
+def test_roles_that_include_each_other_are_told_with_the_way_around(tmp_path: Path) -> None:
+    write(tmp_path, FILES | {f"roles/{one}/role.yaml": f"tasks:\n  - role: {two}\n" for one, two in ("ab", "bc", "ca")})
+    with pytest.raises(InvalidProject) as caught:
+        load_project(tmp_path, MODULES)
+    assert caught.value.problems == [
+        "roles/a/role.yaml:2:11: role b includes itself: b -> c -> a -> b",
+        "roles/b/role.yaml:2:11: role c includes itself: c -> a -> b -> c",
+        "roles/c/role.yaml:2:11: role a includes itself: a -> b -> c -> a",
+    ]
+
+
+def test_a_variable_that_one_host_lacks_is_told_with_the_host(tmp_path: Path) -> None:
+    second = "  more:\n    hosts:\n      spare:\n        folder: x\n        databases: {ipm: {}}\n"
+    found = problems(
+        tmp_path,
+        inventory=INVENTORY + second,
+        playbook=changed(PLAYBOOK, "hosts: [servers]", "hosts: [servers, spare]"),
+    )
+    assert found == ["playbooks/ipm.yaml:21:21: team is not defined for host spare"]

@@ -1,0 +1,79 @@
+"""Real processes for tests: started fresh, with the tests' modules importable."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def together(function: Callable[..., Any], count: int, *arguments: object) -> list[Any]:
+    """Run ``function(index, barrier, *arguments)`` in ``count`` processes; return their results by index."""
+    barrier = SPAWN.Barrier(count)
+    pipes = [SPAWN.Pipe(duplex=False) for _ in range(count)]
+    processes = [
+        SPAWN.Process(target=_send, args=(pipes[index][1], function, index, barrier, *arguments))
+        for index in range(count)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for _, sender in pipes:
+            sender.close()
+        results = [_receive(receiver) for receiver, _ in pipes]
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.join(timeout=0 if barrier.broken else 10)
+                process.kill()
+                process.join()
+    return results
+
+
+def alone(function: Callable[..., Any], *arguments: object) -> Any:
+    """Run ``function(*arguments)`` in a process of its own and return its result."""
+    return together(_without_race, 1, function, arguments)[0]
+
+
+@contextmanager
+def running(function: Callable[..., Any], *arguments: object) -> Iterator[tuple[BaseProcess, Any]]:
+    """Run ``function(connection, *arguments)`` in a process while the block lasts; yield it and our end of the pipe."""
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=function, args=(theirs, *arguments))
+    process.start()
+    theirs.close()
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def peak_memory() -> int:
+    """Return this process's largest resident size so far, in bytes (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _without_race(index: int, barrier: Barrier, function: Callable[..., Any], arguments: Sequence[object]) -> Any:
+    return function(*arguments)
+
+
+def _send(sender: Any, function: Callable[..., Any], index: int, barrier: Barrier, *arguments: object) -> None:
+    try:
+        sender.send((True, function(index, barrier, *arguments)))
+    except BaseException as error:
+        barrier.abort()
+        sender.send((False, f"{type(error).__name__}: {error}"))
+
+
+def _receive(receiver: Any) -> Any:
+    fine, result = receiver.recv()
+    if not fine:
+        raise AssertionError(f"a process failed: {result}")
+    return result
