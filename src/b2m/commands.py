@@ -87,9 +87,8 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
             steps.append(Work("Save its rows", Backup()) if discard else _carry())
         steps.append(Work("Check the version", Verify.model_validate({"checks": ["integrity"]})))
         late = (Work("Take the late rows", Replay.model_validate({"from": "live"})),) if facts.live.exists else ()
-        steps.append(
-            Work("Swap while the server is away", Hold(service=service), (*late, Work("Put it live", Swap.model_validate({}))))
-        )
+        put = Work("Put it live", Swap.model_validate({}))
+        steps.append(Work("Swap while the server is away", Hold(service=service), (*late, put)))
         engine.apply(steps, state="outdated_db")
         return conclude(found, run, engine, classify(facts))
 

@@ -23,6 +23,7 @@ class Live:
     dirty: bool = False
     rows: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     schema_changed: bool = False
+    linked: bool = False  # db.toml names a symlink; a file elsewhere keeps its name
 
     @property
     def inserted(self) -> int:
@@ -108,6 +109,7 @@ class Facts:
             self.naming == "versioned"
             and self.rename == "now"
             and self.live.exists
+            and not self.live.linked
             and self.anchor is not None
             and self.live.file_version is not None
             and self.live.file_version < self.anchor.number

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from b2m import errors
 from b2m.buckets.lease import Lease
 from b2m.buckets.protocol import Bucket
 from b2m.events import Events
@@ -91,10 +92,14 @@ class Run:
 
     # -- who and what --------------------------------------------------------------------------------------------
 
-    @cached_property
-    def service(self) -> Service | None:
-        """The service that opens the database on this host, None if none does."""
-        return Service(**asdict(self.target.service)) if self.target.service else None
+    def service(self, name: str | None) -> Service | None:
+        """Return a service of this host; UsageError if it has none of that name."""
+        if name is None:
+            return None
+        known = self.target.services
+        if name not in known:
+            raise errors.UsageError(what=f"{self.target.host} has no service {name}; it has: {', '.join(sorted(known))}")
+        return Service(**asdict(known[name]))
 
     @property
     def bucket_id(self) -> str:
@@ -197,8 +202,9 @@ class Run:
         self.commit = commit
         self.facts = replace(self.facts, in_bucket=replace(self.facts.in_bucket, head=commit, ancestry="ok"))
 
-    def count_hold(self, downtime: float) -> None:
-        if self.target.service is not None:
+    def count_hold(self, downtime: float | None) -> None:
+        """Add a hold's downtime in seconds; None for one that held nothing."""
+        if downtime is not None:
             self.holds += 1
             self.downtime += downtime
 

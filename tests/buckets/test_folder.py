@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from b2m.buckets import folder as folder_module
 from b2m.buckets import open_bucket
 from b2m.buckets.folder import FolderBucket
 from b2m.errors import BucketError, InvalidProject, ObjectExists
@@ -158,7 +157,7 @@ def test_content_is_on_the_disk_before_its_name_and_its_name_before_the_return(
         return real_replace(self, target)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(folder_module.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(Path, "replace", replace)
     bucket = FolderBucket(root)
     for write in (bucket.create, bucket.put):

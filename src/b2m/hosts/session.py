@@ -29,7 +29,7 @@ from b2m.hosts.place import Place, read_json, write_json
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.service import Service
 from b2m.journal import Journal
-from b2m.sqlite import merge, openers, pages, verify
+from b2m.sqlite import merge, openers, verify
 from b2m.sqlite import snapshot as snapshots
 from b2m.sqlite.connect import open_static, set_tick
 from b2m.sqlite.diff import Changes, compare
@@ -183,6 +183,7 @@ class Session:
             exists=True,
             file_version=self.place.file_version(path),
             size=path.stat().st_size,
+            linked=path.parent != self.place.folder,
         )
         if (
             seen is not None
@@ -198,18 +199,12 @@ class Session:
             result = Live(**{**vars(found), "dirty": True})
         else:
             base = anchors.check(self.place, anchor)
-            version, changes = self._compare_live(base)
-            result = _live_with(found, changes)
+            changes = compare(base, live)
+            assert changes.data_version is not None
+            version, result = changes.data_version, _live_with(found, changes)
         self._known = (version, result)
         self._remember_verdict(path, anchor, result)
         return result
-
-    def _compare_live(self, base: Path) -> tuple[int, Changes]:
-        """Compare until the state that was read is known by its data_version: one pass, two under a busy writer."""
-        live = self.live_file()
-        with live.reading():
-            version = live.version()
-            return version, compare(base, live, db=self.place.db)
 
     def _remember_verdict(self, path: Path, anchor: Anchor | None, live: Live) -> None:
         """Save the verdict under the file's outside look, if nobody wrote since it was reached."""
@@ -293,12 +288,7 @@ class Session:
                 raise errors.NotVerified(db=self.place.db, file=f"replay from live since {since}: that snapshot")
             base = self.files[since]
             live = self.live_file()
-            tables = None
-            if self.hold is not None:
-                tables = pages.changed_tables_live(base, live)
-            done = merge.replay(
-                self.place.db, base, live, candidate, rules, forward=base, tables=tables
-            )
+            done = merge.replay(self.place.db, base, live, candidate, rules, forward=base)
             assert done.data_version is not None
             self._consumed[onto] = done.data_version
             self._snapshot_version[since] = done.data_version
@@ -308,14 +298,7 @@ class Session:
                 raise errors.NoBase(db=self.place.db, path=self.place.live(), head=self.head.number if self.head else 0)
             base = anchors.check(self.place, anchor)
             ours = self.files[source]
-            done = merge.replay(
-                self.place.db,
-                base,
-                ours,
-                candidate,
-                rules,
-                tables=pages.changed_tables(base, ours),
-            )
+            done = merge.replay(self.place.db, base, ours, candidate, rules)
             self._consumed[onto] = self._snapshot_version[source]
             self.verified.discard(onto)
         return done
@@ -401,7 +384,7 @@ class Session:
 
     def compare_files(self, base: Path, name: str) -> Changes:
         """Compare a file of the work folder with another one."""
-        return compare(base, self.files[name], tables=pages.changed_tables(base, self.files[name]), db=self.place.db)
+        return compare(base, self.files[name], db=self.place.db)
 
     def note_consumed(self, candidate: str) -> int | None:
         """Return the state of live, as its connection's data_version, that the last replay onto a file read."""

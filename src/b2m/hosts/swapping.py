@@ -21,7 +21,7 @@ from b2m.hosts.anchor import Anchor
 from b2m.hosts.kept import Kept
 from b2m.hosts.place import Place
 from b2m.hosts.session import Session
-from b2m.hosts.switch import Switch
+from b2m.hosts.switch import How, Switch
 from b2m.sqlite import merge
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.snapshot import copy_file
@@ -43,6 +43,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     exists = old.exists()
     new = _target(place, old, number)
     journal_mode = session.live_file().journal_mode() if exists else DEFAULT_JOURNAL_MODE
+    # A version of the number that live bears already replaces it under that name.
+    how: How = "versioned" if place.versioned and (new != old or not exists) else "stable"
     if not exists:
         _like_folder(candidate, place)
     prepare(candidate, old if exists else candidate, journal_mode)
@@ -54,8 +56,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         keep_folder.mkdir(exist_ok=True)
         base = keep_folder / f"{session.run}.base.db"
         record = Kept(
-            how="versioned" if place.versioned else "stable",
-            path=str(old if place.versioned else keep_folder / f"{session.run}.{old.name}"),
+            how=how,
+            path=str(old if how == "versioned" else keep_folder / f"{session.run}.{old.name}"),
             name=old.name,
             base=str(base),
             journal_mode=journal_mode,
@@ -63,13 +65,13 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
             head=session.head.to_json(),
         )
     switch = Switch(
-        how="versioned" if place.versioned else "stable",
+        how=how,
         old=str(old) if exists else None,
         new=str(new),
         staged=str(candidate),
         inode=candidate.stat().st_ino,
         journal_mode=journal_mode,
-        kept=None if place.versioned or record is None else record.path,
+        kept=record.path if record is not None and how == "stable" else None,
         anchor=session.head.to_json(),
         anchor_file=str(session.files["head"]),
         record=record.to_json() if record else None,
@@ -136,9 +138,9 @@ def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path |
     prepare(back, failed, kept.journal_mode)
     anchor = Anchor.from_json(dict(kept.anchor)) if kept.anchor else None
     switch = Switch(
-        how="versioned" if place.versioned else "stable",
+        how="stable" if kept.how == "stable" else "versioned",
         old=str(failed),
-        new=str(back if place.versioned else failed),
+        new=str(failed if kept.how == "stable" else back),
         staged=str(back),
         inode=back.stat().st_ino,
         journal_mode=kept.journal_mode,
@@ -201,11 +203,13 @@ def _target(place: Place, old: Path, number: int) -> Path:
     """Return the path of the next live file; a file of that name that b2m did not put there is refused."""
     if not place.versioned:
         return old
-    new = old.parent / place.file_name(number)
+    new = place.folder / place.file_name(number)
+    if new == old:
+        return old
     kept = keeping.load(place)
     if kept is not None and kept.path == str(new):
         keeping.drop(place, kept)
-    if new.exists() or new == old:
+    if new.exists():
         raise errors.InTheWay(db=place.db, path=new)
     return new
 

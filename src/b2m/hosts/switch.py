@@ -24,11 +24,14 @@ from b2m.sqlite.swap import set_journal_mode
 from b2m.versions import dbtoml
 
 
+How = Literal["versioned", "stable", "rename"]
+
+
 @dataclass(frozen=True)
 class Switch:
     """One switch of the live file; paths are absolute strings, so that the journal can hold it."""
 
-    how: Literal["versioned", "stable", "rename"]
+    how: How
     old: str | None
     new: str
     staged: str
@@ -71,8 +74,7 @@ def made(place: Place, switch: Switch) -> bool:
     """Tell from the disk whether the switch took place."""
     if switch.how == "stable":
         return _inode(Path(switch.new)) == switch.inode
-    entry = dbtoml.read(place.toml).get(place.key) if place.toml.exists() else None
-    return entry == Path(switch.new).name
+    return _named(place, Path(switch.new))
 
 
 def finish(place: Place, switch: Switch) -> None:
@@ -85,6 +87,8 @@ def finish(place: Place, switch: Switch) -> None:
     faults.point("switch:finished-files")
     if switch.anchor is not None and switch.anchor_file is not None:
         anchors.install(place, Path(switch.anchor_file), Anchor.from_json(dict(switch.anchor)))
+    if switch.how == "stable" and not _named(place, Path(switch.new)):
+        dbtoml.set_entry(place.toml, place.key, Path(switch.new).name)
     if switch.how == "rename":
         return
     if switch.record is not None:
@@ -124,6 +128,10 @@ def unmake(place: Place, switch: Switch) -> None:
         return
     if switch.old:
         dbtoml.set_entry(place.toml, place.key, Path(switch.old).name)
+
+
+def _named(place: Place, path: Path) -> bool:
+    return place.toml.exists() and dbtoml.read(place.toml).get(place.key) == path.name
 
 
 def _parent(path: str) -> Path:

@@ -22,7 +22,7 @@ class Hold(Module):
     def enter(self, run: Run) -> None:
         """Make the server let go; the guard watches from here on."""
         try:
-            run.session.take_away(run.service, run.target.policy.max_downtime)
+            run.session.take_away(run.service(self.service), run.target.policy.max_downtime)
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
 
@@ -35,7 +35,7 @@ class Hold(Module):
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
         downtime = run.session.end_hold()
         run.gave_back = False
-        run.count_hold(downtime)
-        if run.target.service is None:
+        run.count_hold(downtime if self.service else None)
+        if self.service is None:
             return Outcome("ok", "no service opens it here")
-        return Outcome("changed", f"{run.target.service.verb}ed for {downtime:.2f} s".replace("stoped", "stopped"))
+        return Outcome("changed", f"{self.service} was away for {downtime:.2f} s")

@@ -40,7 +40,7 @@ class Changes:
     """Changed tables with their counts; shadow tables are counted under their virtual table.
 
     `base_rows` has the number of rows before, for tables that lost some. `sequences` names tables whose AUTOINCREMENT
-    counter moved: such a database is dirty even if no row changed.
+    counter moved: such a database is dirty even if no row changed. `data_version` is the state of live that was read.
     """
 
     tables: Mapping[str, Counts]
@@ -48,6 +48,7 @@ class Changes:
     schema_detail: list[str] = field(default_factory=list)
     base_rows: Mapping[str, int] = field(default_factory=dict)
     sequences: tuple[str, ...] = ()
+    data_version: int | None = field(default=None, compare=False)
 
     @property
     def dirty(self) -> bool:
@@ -99,7 +100,7 @@ def changes_of(pair: Pair) -> Changes:
         if counts.deleted:
             rows[table.label] = rows.get(table.label, 0) + base_rows
     detail = differences(pair.old_schema, pair.new_schema)
-    return Changes(found, bool(detail), detail, rows, tuple(sequences(pair)))
+    return Changes(found, bool(detail), detail, rows, tuple(sequences(pair)), pair.data_version)
 
 
 def touched_tables(pair: Pair) -> list[str]:
@@ -178,10 +179,9 @@ def rows(
     base: Path, new: Path | LiveFile, table: str, limit: int | None = None, *, db: str = ""
 ) -> Iterator[RowChange]:
     """Yield the changed rows of one table (for a virtual table: of its shadow tables), at most `limit`."""
-    with paired(base, new, db) as pair:
-        # Closed before the pair is: a half-read statement would keep the base file attached.
-        with closing(_rows_of(pair, table)) as found:
-            yield from islice(found, limit)
+    # The inner one is closed before the pair is: a half-read statement would keep the base file attached.
+    with paired(base, new, db) as pair, closing(_rows_of(pair, table)) as found:
+        yield from islice(found, limit)
 
 
 def _rows_of(pair: Pair, label: str) -> Generator[RowChange, None, None]:

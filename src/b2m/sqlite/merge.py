@@ -60,7 +60,8 @@ def replay(
 
     `forward`, a file with the same rows as `base` (often `base` itself), is moved on to the state of `ours`, so that
     the next replay can start there. `shared`: others use `onto`, so this is one durable transaction among theirs.
-    If this raises, `onto` is as it was, unless it was done already and only `forward` failed: throw both away. `tables` limits which tables are looked at.
+    If this raises, `onto` is as it was, unless it was done already and only `forward` failed: throw both away.
+    `tables` limits which tables are looked at.
 
     Raises Conflict (with a list `conflicts`), CannotReplay, TooManyDeletes, Unreadable.
     """
@@ -68,9 +69,9 @@ def replay(
     discard(path)
     try:
         spool = collect(db, base, ours, path, rules, tables)
-        done = _apply(db, spool, onto, rules, shared)
+        done = _apply(db, spool, onto, rules, shared=shared)
         if forward is not None and (spool.tables or spool.sequences):
-            moved = _apply(db, spool, forward, Rules())
+            moved = _apply(db, spool, forward, Rules(), verbatim=True)
             if moved.identical or moved.total != sum((each.counts for each in spool.tables), Counts()):
                 what = "it did not hold the state that the changes start from"
                 raise VerifyFailed(db=db, file=forward.name, what=what)
@@ -79,7 +80,9 @@ def replay(
         discard(path)
 
 
-def _apply(db: str, spool: Spool, target: Path, rules: Rules, shared: bool = False) -> Replay:
+def _apply(
+    db: str, spool: Spool, target: Path, rules: Rules, *, shared: bool = False, verbatim: bool = False
+) -> Replay:
     if not spool.tables and not spool.sequences:
         return Replay({}, data_version=spool.data_version)
     with _writing(db, target, spool, shared) as conn:
@@ -88,7 +91,8 @@ def _apply(db: str, spool: Spool, target: Path, rules: Rules, shared: bool = Fal
         plans = [decide(conn, spooled, rules.of(spooled.table.name)) for spooled in spool.tables]
         _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
         counts = _carry_out(db, conn, plans, schema)
-        _raise_sequences(conn, spool)
+        known = {name: value for name, value in spool.sequences.items() if name in schema.tables}
+        _set_sequences(conn, known, verbatim)
         resolved: dict[str, int] = {}
         for plan in plans:
             if plan.resolved:
@@ -147,7 +151,7 @@ def _refuse_conflicts(db: str, listed: list[RowConflict], plans: list[Plan]) -> 
 def conflict(db: str, count: int, listed: list[RowConflict]) -> Conflict:
     """Make the refusal that carries its rows as `conflicts` (at most 100)."""
     error = Conflict(db=db, count=count, first=str(listed[0]))
-    error.conflicts = listed[:MAX_LISTED]  # type: ignore[attr-defined]
+    error.conflicts = tuple(listed[:MAX_LISTED])
     return error
 
 
@@ -195,9 +199,13 @@ def _tally(found: Iterator[Violation]) -> dict[Violation, int]:
     return counted
 
 
-def _raise_sequences(conn: apsw.Connection, spool: Spool) -> None:
+def _set_sequences(conn: apsw.Connection, values: Mapping[str, int | None], verbatim: bool) -> None:
     """Let AUTOINCREMENT go on from the larger counter: an id that one side gave away is never given again."""
-    for name, value in spool.sequences.items():
+    for name, value in values.items():
+        if verbatim:
+            conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+        if value is None:
+            continue
         conn.execute("UPDATE main.sqlite_sequence SET seq = max(coalesce(seq, 0), ?) WHERE name = ?", (value, name))
         if conn.changes() == 0:
             conn.execute("INSERT INTO main.sqlite_sequence(name, seq) VALUES (?, ?)", (name, value))

@@ -16,7 +16,7 @@ from b2m.sqlite.connect import explained, open_scratch, open_static, quote_name,
 from b2m.sqlite.foreign import Violation, violations
 from b2m.sqlite.header import read_header
 from b2m.sqlite.pages import SCHEMA_TABLE, changed_tables
-from b2m.sqlite.rowsql import column, has_key, match, multiset, qualified, same, same_key, same_row
+from b2m.sqlite.rowsql import column, columns, has_key, match, multiset, qualified, same, same_key, same_row
 from b2m.sqlite.schema import Schema, Table, differences, read_schema
 from b2m.sqlite.values import decode, encoded, shown
 
@@ -110,16 +110,21 @@ def _as_head(conn: apsw.Connection, table: Table) -> str | None:
     return None
 
 
-def _moved(old: str, new: str, table: Table) -> str:
-    """Select the keys of rows that are not the same in two files."""
-    first, second = qualified(old, table.name), qualified(new, table.name)
-    parts = [
-        f"SELECT {', '.join(column('x', name) for name in table.key)} FROM {one} AS x WHERE {has_key('x', table)} "
-        f"AND NOT EXISTS (SELECT 1 FROM {two} AS y WHERE {same_key('y', 'x', table)} "
-        f"AND {same_row('x', 'y', table.values)})"
-        for one, two in ((first, second), (second, first))
-    ]
-    return " UNION ALL ".join(parts)
+def _changed(old: str, new: str, table: Table) -> str:
+    """Select the keys of rows of `new` that are not the same, or not there, in `old`."""
+    return (
+        f"SELECT {columns('x', table.key)} FROM {qualified(new, table.name)} AS x "
+        f"LEFT JOIN {qualified(old, table.name)} AS y ON {same_key('y', 'x', table)} "
+        f"WHERE {has_key('x', table)} AND NOT {same_row('x', 'y', table.values)}"
+    )
+
+
+def _gone(old: str, new: str, table: Table) -> str:
+    """Select the keys of rows of `old` that are not in `new`."""
+    return (
+        f"SELECT {columns('x', table.key)} FROM {qualified(old, table.name)} AS x WHERE {has_key('x', table)} "
+        f"AND NOT EXISTS (SELECT 1 FROM {qualified(new, table.name)} AS y WHERE {same_key('y', 'x', table)})"
+    )
 
 
 def _wrong_row(conn: apsw.Connection, table: Table, encoding: str, resolved_ok: bool) -> str | None:
@@ -141,8 +146,9 @@ def _list_moved(conn: apsw.Connection, table: Table) -> None:
     declared = ", ".join(f"{key}{collation}" for key, collation in zip(keys, collations, strict=True))
     conn.execute("DROP TABLE IF EXISTS temp.moved")
     conn.execute(f"CREATE TEMP TABLE moved({declared}, PRIMARY KEY({', '.join(keys)})) WITHOUT ROWID")
-    conn.execute(f"INSERT OR IGNORE INTO moved {_moved(_BASE, _OURS, table)}")
-    conn.execute(f"INSERT OR IGNORE INTO moved {_moved(_HEAD, _CANDIDATE, table)}")
+    for old, new in ((_BASE, _OURS), (_HEAD, _CANDIDATE)):
+        conn.execute(f"INSERT OR IGNORE INTO moved {_changed(old, new, table)}")
+        conn.execute(f"INSERT OR IGNORE INTO moved {_gone(old, new, table)}")
 
 
 def _joins(table: Table) -> str:

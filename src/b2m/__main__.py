@@ -1,0 +1,5 @@
+"""Lets ``python -m b2m`` be the command line."""
+
+from b2m.tasks.program import main
+
+main()
