@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from b2m.buckets import Bucket
 from b2m.buckets.lease import Lease, acquire, break_lease, look
 from b2m.buckets.lease_objects import claim_name, release_name, renewal_name
-from b2m.errors import BucketError, LeaseLost, Locked, ObjectDamaged, ObjectExists, UnknownFormat
+from b2m.errors import BucketError, LeaseLost, Locked, ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
 from tests.buckets.backends import LosesAnswers
 
 Take = Callable[..., Lease]
@@ -345,6 +346,30 @@ def test_a_claim_that_nobody_can_read_locks_until_it_is_broken(bucket: Bucket, t
     assert broken is not None
     assert broken.owner == "unknown"
     take()
+
+
+def test_a_store_that_contradicts_itself_does_not_hang_a_run(
+    bucket: Bucket, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exists(name: str, data: bytes) -> None:
+        raise ObjectExists(bucket="b", name=name)
+
+    monkeypatch.setattr(bucket, "create", exists)
+    with pytest.raises(BucketError, match="can be neither taken nor seen"):
+        take()
+    monkeypatch.undo()
+    bucket.create(claim_name("ipm", 1), b"")
+    monkeypatch.setattr(bucket, "get", lambda name: bucket.get_range("no/such/object", 0, 1))
+    with pytest.raises(ObjectMissing):
+        look(bucket, "ipm")
+
+
+def test_a_holder_s_clock_that_is_ahead_shows(bucket: Bucket, take: Take, clock: FakeClock) -> None:
+    clock.wall_offset = time.time() - clock.now + 500
+    take()
+    seen = look(bucket, "ipm")
+    assert seen is not None
+    assert -501 < seen.age < -490
 
 
 def test_a_claim_of_a_newer_b2m_is_refused(bucket: Bucket, take: Take) -> None:

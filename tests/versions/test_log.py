@@ -104,6 +104,20 @@ def test_a_lost_answer_is_settled_by_the_token(bucket: Bucket) -> None:
         parent = commit
 
 
+def test_an_unclear_answer_with_another_s_commit_there_is_a_lost_race(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = bucket.create
+
+    def theirs_was_first(name: str, data: bytes) -> None:
+        create(name, make_commit(author="bob").to_bytes())
+        raise BucketError(bucket="b", what="timed out")
+
+    monkeypatch.setattr(bucket, "create", theirs_was_first)
+    with pytest.raises(LeaseLost, match="v1 was published by bob meanwhile"):
+        log.publish(bucket, make_commit())
+
+
 def test_a_create_that_failed_is_an_error(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(name: str, data: bytes) -> None:
         raise BucketError(bucket="b", what="timed out")

@@ -22,6 +22,7 @@ from b2m.buckets.lease_objects import (
     claim_name,
     look,
     read_claim,
+    read_holder,
     read_ledger,
     release_name,
     view,
@@ -32,6 +33,7 @@ from b2m.errors import BucketError, Locked, ObjectDamaged, ObjectExists, ObjectM
 
 __all__ = ["Lease", "LeaseView", "acquire", "break_lease", "look"]
 
+_MOST_RACES = 100  # each lost one had a winner, unless the store contradicts itself
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0  # seconds between two looks at a lease that is held
 
 
@@ -58,21 +60,17 @@ def acquire(
     observer = Observer(seen, clock)
     deadline = clock.steady() + wait
     pause = _FIRST_PAUSE
-    while True:
+    races = 0
+    while races < _MOST_RACES:
         before = Moment.now(clock)
-        ledger = read_ledger(bucket, db)
-        holder = None
-        if not ledger.free:
-            try:
-                holder = read_claim(bucket, db, ledger.epoch)
-            except ObjectMissing:
-                continue  # the listing is long out of date
-            if holder.work != work:
-                unchanged = observer.unchanged_for(bucket.name, holder.token, ledger, before)
-                if unchanged <= holder.ttl:
-                    _pause_or_give_up(clock, holder, deadline, pause)
-                    pause = min(pause * 1.5, _LONGEST_PAUSE)
-                    continue
+        ledger, holder = read_holder(bucket, db)
+        if holder is not None and holder.work != work:
+            unchanged = observer.unchanged_for(bucket.name, holder.token, ledger, before)
+            if unchanged <= holder.ttl:
+                _pause_or_give_up(clock, holder, deadline, pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                continue
+        races += 1
         claim = Claim(
             db=db,
             epoch=ledger.epoch + 1,
@@ -92,6 +90,8 @@ def acquire(
                 observer.forget()
                 _remove(bucket, after.old)
                 return Lease(bucket, claim, began, clock)
+    what = f"a lease on {db} can be neither taken nor seen; look with: b2m bucket.check"
+    raise BucketError(bucket=bucket.name, what=what)
 
 
 def break_lease(bucket: Bucket, db: str, who: str) -> LeaseView | None:

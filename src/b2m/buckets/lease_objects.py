@@ -24,6 +24,8 @@ from b2m.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 
 FORMAT = 1
 
+_ATTEMPTS = 5
+
 _NAME = re.compile(r"(?P<epoch>\d{8,})(?:\.(?:(?P<release>release)|renew\.(?P<renewal>\d{8,})))?\.json")
 
 
@@ -50,7 +52,10 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class LeaseView:
-    """A lease as others see it; ``age`` in seconds is what the holder's clock says, for people only."""
+    """A lease as others see it.
+
+    ``age`` in seconds is for people: it compares two clocks, and is negative if the holder's is ahead of ours.
+    """
 
     db: str
     epoch: int
@@ -125,10 +130,25 @@ def read_claim(bucket: Bucket, db: str, epoch: int) -> Claim:
     return claim
 
 
+def read_holder(bucket: Bucket, db: str) -> tuple[Ledger, Claim | None]:
+    """Return what a listing says, and the claim of the lease that is held now; None if it is free."""
+    for attempt in range(_ATTEMPTS):
+        ledger = read_ledger(bucket, db)
+        if ledger.free:
+            break
+        try:
+            return ledger, read_claim(bucket, db, ledger.epoch)
+        except ObjectMissing:
+            # Many others came and went since the listing, so that the claim is history that was removed.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return ledger, None
+
+
 def view(claim: Claim, renewals: int, now: float) -> LeaseView:
     """Show a claim to people; ``now`` in seconds since 1970."""
     try:
-        age = max(0.0, now - datetime.fromisoformat(claim.taken).timestamp())
+        age = now - datetime.fromisoformat(claim.taken).timestamp()
     except ValueError:
         age = 0.0
     return LeaseView(
@@ -148,12 +168,5 @@ def view(claim: Claim, renewals: int, now: float) -> LeaseView:
 
 def look(bucket: Bucket, db: str) -> LeaseView | None:
     """Return the lease that is held now, lapsed or not; None if nobody holds one."""
-    while True:
-        ledger = read_ledger(bucket, db)
-        if ledger.free:
-            return None
-        try:
-            claim = read_claim(bucket, db, ledger.epoch)
-        except ObjectMissing:
-            continue  # many others came and went since the listing, and the claim is history that was removed
-        return view(claim, ledger.renewals, datetime.now(UTC).timestamp())
+    ledger, claim = read_holder(bucket, db)
+    return view(claim, ledger.renewals, datetime.now(UTC).timestamp()) if claim else None

@@ -11,7 +11,7 @@ from typing import Literal
 
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import Pair, paired
-from b2m.sqlite.rowsql import column, has_key, multiset, qualified, same_key, same_row
+from b2m.sqlite.rowsql import column, has_key, multiset, qualified, same_key, same_row, scan
 from b2m.sqlite.schema import Table, differences
 from b2m.sqlite.values import Value, decode, encoded
 
@@ -213,8 +213,8 @@ def _keyed_rows(pair: Pair, table: Table, names: tuple[str, ...]) -> Iterator[Ro
         else:
             yield RowChange(table.name, "update", key, decode(values[size:], encoding), after)
     for row in pair.conn.execute(
-        f"SELECT {encoded('o', table.key)}, {encoded('o', names)} FROM {old} AS o WHERE {has_key('o', table)} "
-        f"AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same_key('n', 'o', table)})"
+        f"SELECT {encoded('o', table.key)}, {encoded('o', names)} FROM {scan(pair.old, table, 'o')} "
+        f"WHERE {has_key('o', table)} AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same_key('n', 'o', table)})"
     ):
         key, before = decode(row[:width], encoding), decode(row[width:], encoding)
         yield RowChange(table.name, "delete", key, before, None)

@@ -13,6 +13,15 @@ def qualified(schema: str, table: str) -> str:
     return f"{schema}.{quote_name(table)}"
 
 
+def scan(schema: str, table: Table, alias: str) -> str:
+    """Name a table to be walked in the order of its key.
+
+    For keys alone SQLite would walk some smaller index of a rowid table, and then look up the other side at random:
+    3.4 instead of 0.6 s for 1.5 million rows.
+    """
+    return f"{qualified(schema, table.name)} AS {alias}" + (" NOT INDEXED" if table.integer_key else "")
+
+
 def column(alias: str, name: str) -> str:
     """Name a column of an aliased table."""
     return f"{alias}.{quote_name(name)}"

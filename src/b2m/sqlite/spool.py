@@ -14,7 +14,7 @@ from b2m.errors import CannotReplay
 from b2m.sqlite.diff import Counts, sequences, surplus, touched_tables
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import SPOOL, Pair, paired
-from b2m.sqlite.rowsql import column, columns, has_key, qualified, same_key, same_row
+from b2m.sqlite.rowsql import column, columns, has_key, qualified, same_key, same_row, scan
 from b2m.sqlite.rules import Rules, check_table_deletes
 from b2m.sqlite.schema import Schema, Table, differences
 
@@ -116,7 +116,7 @@ def _spool_rows(db: str, pair: Pair, table: Table, place: str, rules: Rules) -> 
         check_table_deletes(db, table.name, deleted, rows, rules)
         pair.conn.execute(
             f"INSERT INTO {place} SELECT NULL, 'delete', {columns('o', names)}, {', '.join(['NULL'] * len(names))} "
-            f"FROM {old} AS o WHERE {has_key('o', table)} "
+            f"FROM {scan(pair.old, table, 'o')} WHERE {has_key('o', table)} "
             f"AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same_key('n', 'o', table)})"
         )
     return Counts(inserted, updated, deleted)

@@ -16,7 +16,7 @@ from b2m.sqlite.connect import explained, open_scratch, open_static, quote_name,
 from b2m.sqlite.foreign import Violation, violations
 from b2m.sqlite.header import read_header
 from b2m.sqlite.pages import SCHEMA_TABLE, changed_tables
-from b2m.sqlite.rowsql import column, columns, has_key, match, multiset, qualified, same, same_key, same_row
+from b2m.sqlite.rowsql import column, columns, has_key, match, multiset, qualified, same, same_key, same_row, scan
 from b2m.sqlite.schema import Schema, Table, differences, read_schema
 from b2m.sqlite.values import decode, encoded, shown
 
@@ -122,7 +122,7 @@ def _changed(old: str, new: str, table: Table) -> str:
 def _gone(old: str, new: str, table: Table) -> str:
     """Select the keys of rows of `old` that are not in `new`."""
     return (
-        f"SELECT {columns('x', table.key)} FROM {qualified(old, table.name)} AS x WHERE {has_key('x', table)} "
+        f"SELECT {columns('x', table.key)} FROM {scan(old, table, 'x')} WHERE {has_key('x', table)} "
         f"AND NOT EXISTS (SELECT 1 FROM {qualified(new, table.name)} AS y WHERE {same_key('y', 'x', table)})"
     )
 

@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from b2m.buckets.protocol import Bucket
-from b2m.errors import BucketError, LeaseLost, ObjectExists, ObjectMissing
+from b2m.errors import BucketError, LeaseLost, ObjectMissing
 from b2m.versions.commit import Commit, commit_name
 
 Ancestry = Literal["ok", "diverged", "changed"]
@@ -83,11 +83,9 @@ def _create(bucket: Bucket, commit: Commit) -> None:
             other = read(bucket, commit.db, commit.number)
         except ObjectMissing:
             raise error from None
-        if other.token == commit.token:
-            return
-        if isinstance(error, ObjectExists):
+        # A number has one commit for ever: another's token there means that ours is not and will not be.
+        if other.token != commit.token:
             raise _lost(bucket, commit, _by(other)) from error
-        raise
 
 
 def _by(other: Commit) -> str:
