@@ -146,7 +146,7 @@ def upload(target: Target, events: Events, *, wait: float = 0.0, message: str = 
     from b2m.sync import Options
     from b2m.sync import sync as run
 
-    return run(target, events, Options(wait=wait, message=message, command="upload", only=("ready_to_upload",)))
+    return run(target, events, Options(wait=wait, message=message, command="upload", publish_only=True))
 
 
 def download(target: Target, events: Events, *, version: int | None = None, discard: bool = False) -> Recap:

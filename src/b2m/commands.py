@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from b2m import errors
 from b2m.adoption import known_version
+from b2m.ending import carry_strays, ended
 from b2m.engine import Engine, Work
 from b2m.events import Events
 from b2m.facts import Facts
@@ -29,7 +30,6 @@ from b2m.report import Recap
 from b2m.run import Run
 from b2m.sqlite.snapshot import copy_file
 from b2m.state import Verdict, classify
-from b2m.sync import carry_strays, conclude
 from b2m.versions import log, pack
 
 
@@ -79,7 +79,7 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         run = found.run(facts)
         engine = Engine(run)
         if facts.anchor is not None and facts.anchor.number == wanted and facts.live.exists and not facts.live.dirty:
-            return conclude(found, run, engine, Verdict("up_to_date"))
+            return ended(found, run, engine, Verdict("up_to_date"), lambda: None)
         service = target.service.name if target.service else None
         steps = [Work("Get the version", Download.model_validate({"version": wanted}))]
         if facts.live.exists:
@@ -89,8 +89,7 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         late = (Work("Take the late rows", Replay.model_validate({"from": "live"})),) if facts.live.exists else ()
         put = Work("Put it live", Swap.model_validate({}))
         steps.append(Work("Swap while the server is away", Hold(service=service), (*late, put)))
-        engine.apply(steps, state="outdated_db")
-        return conclude(found, run, engine, classify(facts))
+        return ended(found, run, engine, classify(facts), lambda: engine.apply(steps, state="outdated_db"))
 
 
 def _carry() -> Work:
@@ -109,8 +108,8 @@ def rollback(target: Target, events: Events) -> Recap:
         run.session.files["successor"] = _successor(found, run, kept)
         service = target.service.name if target.service else None
         restore = Work("Put the kept file back", Restore())
-        engine.apply([Work("Go back while the server is away", Hold(service=service), (restore,))], state="rollback")
-        return conclude(found, run, engine, classify(facts))
+        steps = [Work("Go back while the server is away", Hold(service=service), (restore,))]
+        return ended(found, run, engine, classify(facts), lambda: engine.apply(steps, state="rollback"))
 
 
 def _successor(found: Opened, run: Run, kept: Kept) -> Path:

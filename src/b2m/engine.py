@@ -101,7 +101,7 @@ class Engine:
         self._tasks(block, facts)
         outcome = hold.leave(self.run)
         self._done.clear()
-        self.run.swapped = False
+        self.run.session.swapped = False
         return outcome
 
     def _undo(self, failure: BaseException) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from b2m.errors import Refused
 from b2m.hosts.anchor import Anchor
+from b2m.hosts.lock import Holder
 from b2m.versions.commit import Commit
 
 
@@ -44,11 +45,12 @@ class Live:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What the host shows; ``problem`` is what makes it unusable."""
+    """What the host shows; ``problem`` is what makes it unusable, ``busy`` a run that is changing it now."""
 
     live: Live
     anchor: Anchor | None = None
     unfinished: str | None = None
+    busy: Holder | None = None
     stray_rows: int = 0
     free: int = 0
     problem: Refused | None = None

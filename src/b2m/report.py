@@ -98,7 +98,9 @@ def status_line(facts: Facts, verdict: Verdict) -> str:
         parts.append(f"rows +{live.inserted} ~{live.updated} -{live.deleted}")
     if live.schema_changed:
         parts.append("schema changed")
-    if facts.in_bucket.lease:
+    if facts.on_host.busy:
+        parts.append(f"held by {facts.on_host.busy} since {facts.on_host.busy.since}")
+    elif facts.in_bucket.lease:
         parts.append(f"held by {facts.in_bucket.lease.owner} since {facts.in_bucket.lease.since}")
     if facts.on_host.stray_rows:
         parts.append(f"{facts.on_host.stray_rows} rows written to the replaced file")

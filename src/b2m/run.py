@@ -80,7 +80,6 @@ class Run:
         self.message = message
         self.lease: Lease | None = None
         self.onto: Commit | None = None  # the version that the candidate was downloaded as
-        self.swapped = False  # live is the candidate, and may still be put back
         self.gave_back = False  # the server had the swapped file since
         self.resolved = False
         self.commit: Commit | None = None
@@ -98,7 +97,8 @@ class Run:
             return None
         known = self.target.services
         if name not in known:
-            raise errors.UsageError(what=f"{self.target.host} has no service {name}; it has: {', '.join(sorted(known))}")
+            there = ", ".join(sorted(known)) or "none"
+            raise errors.UsageError(what=f"{self.target.host} has no service {name}; it has: {there}")
         return Service(**asdict(known[name]))
 
     @property

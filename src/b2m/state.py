@@ -81,6 +81,8 @@ def _held_by_another(facts: Facts) -> bool:
 
 
 TABLE: tuple[tuple[Callable[[Facts], bool], Callable[[Facts], Verdict]], ...] = (
+    # A run that is under way here: what else was seen may be half of what it does.
+    (lambda f: f.on_host.busy is not None, _state("locked")),
     (
         lambda f: f.on_host.unfinished is not None,
         _refuse(lambda f: errors.Unfinished(db=f.db, run=f.on_host.unfinished, host=f.host)),

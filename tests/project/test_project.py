@@ -33,7 +33,7 @@ def test_the_project_of_this_repository_loads_with_its_real_modules_well_within_
         took.append(time.perf_counter() - began)
     assert min(took) < 0.1
     assert project.databases == ("emoji", "ipm")
-    assert project.hosts_of("ipm") == ("local", "demo", "demo-stop")
+    assert project.hosts_of("ipm") == ("local", "demo", "demo-stop", "ann", "ben")
     for db in project.databases:
         for host in project.hosts_of(db):
             target = project.target(db, host)

@@ -128,7 +128,7 @@ class World:
         for name in ("ipm", "emoji"):
             text = (ROOT / "playbooks" / f"{name}.yaml").read_text()
             (root / "playbooks" / f"{name}.yaml").write_text(
-                text.replace("hosts: [demo, demo-stop]", "hosts: [production, team]")
+                text.replace("hosts: [demo, demo-stop, team]", "hosts: [production, team]")
             )
         create_demo(root)
         self.bucket = open_bucket({"type": "folder", "path": str(root / "bucket")})

@@ -228,6 +228,42 @@ def test_a_frame_that_claims_a_gigantic_content_costs_no_memory(bucket: Bucket, 
         pack_format.decompress(packed, pack_format.Frame(12, len(packed), 4096, "0" * 64))
 
 
+def _footer(**fields: object) -> pack_format.Footer:
+    frames = [pack_format.Frame(12, 100, 4096, "0" * 64), pack_format.Frame(112, 50, 10, "0" * 64)]
+    given: dict[str, object] = {"page_size": 4096, "size": 4106, "blake3": "0" * 64, "frames": frames, **fields}
+    return pack_format.Footer.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": 4107},
+        {"frames": []},
+        {"frames": [pack_format.Frame(12, 150, 4106, "")], "size": 4105},
+        {"frames": [pack_format.Frame(13, 149, 4106, "")]},
+        {"frames": [pack_format.Frame(12, 149, 4106, "")]},
+        {"frames": [pack_format.Frame(12, 151, 4106, "")]},
+        {"frames": [pack_format.Frame(12, 150, 5 * MB, "")], "size": 5 * MB},
+        {"frames": [pack_format.Frame(12, 150, 0, "")], "size": 0},
+    ],
+)
+def test_a_footer_that_does_not_describe_its_pack_is_damage(fields: dict[str, object]) -> None:
+    closing = _footer(**fields).to_bytes()
+    body, trailer = closing[: -pack_format.TRAILER_SIZE], closing[-pack_format.TRAILER_SIZE :]
+    with pytest.raises(pack_format.PackDamaged, match="its footer does not describe it"):
+        pack_format.parse_footer(body, trailer, 162 + len(closing))
+
+
+def test_a_footer_of_which_any_byte_changed_is_damage() -> None:
+    closing = _footer().to_bytes()
+    body, trailer = closing[: -pack_format.TRAILER_SIZE], closing[-pack_format.TRAILER_SIZE :]
+    assert pack_format.parse_footer(body, trailer, 162 + len(closing)) == _footer()
+    for changed in (body.replace(b":4096,", b":4097,"), body.replace(b'"full"', b'"fuul"'), body + b" "):
+        assert changed != body
+        with pytest.raises(pack_format.PackDamaged, match="its footer does not fit its checksum"):
+            pack_format.parse_footer(changed, trailer, 162 + len(closing))
+
+
 @pytest.mark.parametrize(("change", "found"), [({"format": 2}, "2"), ({"kind": "delta"}, "delta")])
 def test_a_pack_of_a_newer_b2m_is_refused_and_not_called_damaged(
     bucket: Bucket, tmp_path: Path, change: dict[str, object], found: str

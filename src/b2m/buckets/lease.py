@@ -90,7 +90,7 @@ def acquire(
                 observer.forget()
                 _remove(bucket, after.old)
                 return Lease(bucket, claim, began, clock)
-    what = f"a lease on {db} can be neither taken nor seen; look with: b2m bucket.check"
+    what = f"the lease on {db} can be neither taken nor seen, since the store contradicts itself; run again later"
     raise BucketError(bucket=bucket.name, what=what)
 
 

@@ -24,15 +24,16 @@ SERVER = Path("examples") / "server" / "server.py"
 def ensure(target: Target) -> None:
     """Make the demo's databases and bucket unless they are there, and start its server unless it runs.
 
-    A server that some run holds stopped, or whose hold a guard or the next run has yet to settle, is not started.
+    A member's folder is made empty: the first sync fills it. A server that some run holds stopped, or whose hold a
+    guard or the next run has yet to settle, is not started.
     """
     root = target.folder.parents[1]
     bucket = Path(target.bucket["path"])
-    if not target.folder.is_dir():
-        create_demo(root)
+    production = create_demo(root)
+    target.folder.mkdir(parents=True, exist_ok=True)
     if not (bucket / "b2m.json").exists() and not bucket.exists():
         init_bucket(open_bucket(target.bucket))
-    if not _running(root / "prod" / "state") and not _held(target.folder):
+    if not _running(root / "prod" / "state") and not _held(production):
         server(target.root, root, "start")
 
 

@@ -10,12 +10,48 @@ import fcntl
 import json
 import os
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from b2m.errors import Locked
 
 DEAD_RUN_GRACE = 30.0  # seconds that a guard may need to settle what its dead run left
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The run that holds a host's lock, or whose guard does; ``since`` is ISO 8601 in UTC."""
+
+    run: str
+    pid: int | None
+    since: str
+
+    def __str__(self) -> str:
+        return f"run {self.run} (pid {self.pid or '?'} on this host)"
+
+
+def holder(path: Path) -> Holder | None:
+    """Return who holds the lock, None if it is free; looking does not take it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # A shared lock, given back at once: it excludes no other who only looks.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _named(_read(fd))
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _named(note: dict[str, object]) -> Holder:
+    pid = note.get("pid")
+    since = str(note.get("since", "a moment ago"))
+    return Holder(str(note.get("run", "unknown")), pid if isinstance(pid, int) else None, since)
 
 
 class HostLock:
@@ -31,20 +67,17 @@ class HostLock:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                holder = _read(self.fd)
-                patience = wait if _alive(holder) else max(wait, DEAD_RUN_GRACE)
+                note = _read(self.fd)
+                patience = wait if _alive(note) else max(wait, DEAD_RUN_GRACE)
                 if time.monotonic() - began >= patience:
                     os.close(self.fd)
-                    raise Locked(
-                        db=db,
-                        owner=f"run {holder.get('run', 'unknown')} (pid {holder.get('pid', '?')} on this host)",
-                        since=holder.get("since", "a moment ago"),
-                    ) from None
+                    found = _named(note)
+                    raise Locked(db=db, owner=found, since=found.since) from None
                 time.sleep(0.05)
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        note = json.dumps({"run": run, "pid": os.getpid(), "started": _started(os.getpid()), "since": since}).encode()
+        mine = json.dumps({"run": run, "pid": os.getpid(), "started": _started(os.getpid()), "since": since}).encode()
         os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, note, 0)
+        os.pwrite(self.fd, mine, 0)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -58,17 +91,17 @@ def _read(fd: int) -> dict[str, object]:
     return data if isinstance(data, dict) else {}
 
 
-def _alive(holder: dict[str, object]) -> bool:
-    pid = holder.get("pid")
+def _alive(note: dict[str, object]) -> bool:
+    pid = note.get("pid")
     if not isinstance(pid, int):
-        return True
+        return False  # nobody yet: whoever has it is about to say so, or only looks
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return holder.get("started") == _started(pid)
+    return note.get("started") == _started(pid)
 
 
 def _started(pid: int) -> str | None:

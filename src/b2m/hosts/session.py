@@ -24,7 +24,7 @@ from b2m.hosts import anchor as anchors
 from b2m.hosts import kept as keeping
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.hold import Hold
-from b2m.hosts.lock import HostLock
+from b2m.hosts.lock import HostLock, holder
 from b2m.hosts.place import Place, read_json, write_json
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.service import Service
@@ -63,6 +63,7 @@ class Session:
         self.verified: set[str] = set()
         self.head: Anchor | None = None
         self.hold: Hold | None = None
+        self.swapped = False  # live is another file than before, and may still be put back
         self.progress = progress
         self._stop = stop
         self._lock: HostLock | None = None
@@ -136,6 +137,8 @@ class Session:
 
     def observe(self) -> HostFacts:
         """Look at everything on the host, in one pass and without changing anything that others read."""
+        # Asked first: a run that ends meanwhile is seen as running, never as cut off.
+        busy = holder(self.place.state / "lock") if self._lock is None else None
         path = self.place.live()
         live = Live(path=str(path), name=path.name, file_version=self.place.file_version(path))
         anchor: Anchor | None = None
@@ -156,7 +159,8 @@ class Session:
         return HostFacts(
             live=live,
             anchor=anchor,
-            unfinished=self.journal.pending().run if self._lock is None else None,
+            unfinished=self.journal.pending().run if self._lock is None and busy is None else None,
+            busy=busy,
             stray_rows=strays,
             free=shutil.disk_usage(self.place.folder).free if self.place.folder.is_dir() else 0,
             problem=problem,

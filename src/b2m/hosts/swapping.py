@@ -83,6 +83,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     if exists and expected is None:
         raise errors.LiveChanged(db=place.db, path=old)
     _switch(session, switch, session.live_file() if exists else None, expected)
+    session.swapped = True
     session.files.pop(name)
     session.files.pop("head")
     if previous is not None and previous.path != str(new):
@@ -150,6 +151,7 @@ def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path |
         record=None,
     )
     _switch(session, switch, live, consumed)
+    session.swapped = False
     Path(kept.base).unlink(missing_ok=True)
     session.close_live()
     return Path(switch.new)

@@ -23,7 +23,6 @@ from b2m.hosts.place import Place, fsync_folder, write_json
 from b2m.sqlite.swap import set_journal_mode
 from b2m.versions import dbtoml
 
-
 How = Literal["versioned", "stable", "rename"]
 
 

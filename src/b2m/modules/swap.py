@@ -28,7 +28,6 @@ class Swap(Module):
         number = run.next_number(run.onto.number) if live.dirty else run.onto.number
         with run.shielded():
             new = swapping.swap(run.session, self.file, number, live)
-            run.swapped = True
         run.observe_locally()
         return Outcome("changed", f"{new.name} is live")
 
@@ -39,12 +38,11 @@ class Swap(Module):
             session.close_live()
             recover_host(place, service=False)
         kept = keeping.load(place)
-        if not run.swapped or kept is None:
+        if not session.swapped or kept is None:
             return
         # Before the server is held again: this may take long, and what it reads does not change.
         base = None if session.known_live() is not None else run.successor(kept)
         run.held_again()
         with run.shielded():
             swapping.restore(session, kept, base)
-            run.swapped = False
         run.observe_locally()

@@ -20,6 +20,7 @@ Tick = Callable[[], None]
 Progress = Callable[[int, int], None]
 
 TICK_STEPS = 20_000
+_NOT_LOADED = ("no such collation", "no such function", "unknown function", "no such module")
 _OPEN = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE
 
 
@@ -95,7 +96,7 @@ def explained(db: str, path: Path) -> Iterator[None]:
     except (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError, apsw.ReadOnlyError, apsw.IOError) as error:
         raise Unreadable(db=db, path=path, what=_why_not(Path(path), error)) from error
     except apsw.SQLError as error:
-        if "no such collation" in str(error) or "no such function" in str(error) or "no such module" in str(error):
+        if any(each in str(error) for each in _NOT_LOADED):
             raise Unreadable(db=db, path=path, what=f"needs an extension that is not loaded ({error})") from error
         raise
 
