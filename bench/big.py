@@ -2,9 +2,9 @@
 
     python bench/big.py [--mib 1100] [--folder DIR] [--keep]
 
-It makes a project with a folder bucket, the example server and a member, grows the ipm database with rows whose text
-does not compress to nothing, and runs b2m as a user would. Memory is the largest resident size of the b2m process or
-of anything it started, whichever is larger. Exit code 1 if a budget of REQUIREMENTS is missed.
+It makes a project with a folder bucket, the example server and a member, grows the ipm database with rows of random
+text, and runs b2m as a user would. Memory is the largest resident size of the b2m process or
+of anything it started, whichever is larger. Exit code 1 if a budget is missed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CREATE TABLE ipm_release (
 CREATE TABLE ipm_download (id INTEGER PRIMARY KEY, slug_hash INTEGER NOT NULL, day TEXT NOT NULL, count INTEGER);
 CREATE INDEX ipm_download_slug ON ipm_download (slug_hash);
 """
-RELEASES_EACH, DOWNLOADS_EACH = 4, 10
+RELEASES_EACH, DAYS = 4, 9
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Bench:
         connection = apsw.Connection(str(live), flags=apsw.SQLITE_OPEN_READWRITE)
         with connection:
             connection.execute(
-                "UPDATE ipm_data SET summary = summary || ' +', updated_at = '2026-03-01T00:00:00.000000Z' WHERE slug_hash"
-                " IN (SELECT slug_hash FROM ipm_data WHERE slug LIKE 'big-%' ORDER BY slug_hash LIMIT ?)",
+                "UPDATE ipm_data SET summary = summary || ' +', updated_at = '2026-03-01T00:00:00.000000Z' WHERE"
+                " slug_hash IN (SELECT slug_hash FROM ipm_data WHERE slug LIKE 'big-%' ORDER BY slug_hash LIMIT ?)",
                 (changed,),
             )
             connection.executemany(ENTRY, entries(f"{host}-{time.monotonic_ns()}", inserted, random.Random(7)))
@@ -150,7 +150,7 @@ def grow(path: Path, wanted: int) -> None:
             )
             connection.executemany(
                 "INSERT INTO ipm_download(slug_hash, day, count) VALUES (?, ?, ?)",
-                ((key, f"2026-02-{day:02}", chance.randrange(9999)) for key in keys for day in range(1, DOWNLOADS_EACH)),
+                ((key, f"2026-02-{day:02}", chance.randrange(9999)) for key in keys for day in range(1, DAYS + 1)),
             )
         batch += 1
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -199,8 +199,8 @@ def main() -> None:
         missed = measure(bench, args.mib)
     finally:
         if not args.keep:
-            server = [sys.executable, str(ROOT / "examples/server/server.py"), "--state", str(root / ".demo/prod/state")]
-            subprocess.run([*server, "stop"], check=False)
+            server = str(ROOT / "examples/server/server.py")
+            subprocess.run([sys.executable, server, "--state", str(root / ".demo/prod/state"), "stop"], check=False)
             shutil.rmtree(root)
     for line in missed:
         print(f"missed: {line}", flush=True)

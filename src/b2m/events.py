@@ -17,15 +17,19 @@ class Events:
     """Sends events to sinks and keeps them for the run record, progress excepted."""
 
     def __init__(self, *sinks: Sink) -> None:
-        self._sinks = sinks
+        self._sinks = list(sinks)
         self.kept: list[Event] = []
 
     def emit(self, type_: str, **data: Any) -> None:
         event: Event = {"type": type_, "at": round(time.time(), 3), **data}
         if type_ != "progress":
             self.kept.append(event)
-        for sink in self._sinks:
-            sink(event)
+        for sink in tuple(self._sinks):
+            try:
+                sink(event)
+            except OSError:
+                # Whoever listened has gone, or its disk is full: that must not stop the work half-way.
+                self._sinks.remove(sink)
 
     def warn(self, text: str) -> None:
         self.emit("warning", text=text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from b2m import faults
+from b2m.errors import UnknownFormat
 
 FORMAT = 1
 
@@ -46,6 +47,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def begin(self, run: str) -> None:
+        """Start the journal of a run of this process."""
+        self.append("run", format=FORMAT, run=run, pid=os.getpid())
 
     def append(self, kind: str, **data: Any) -> None:
         """Add an entry; it is on the disk when this returns."""
@@ -97,12 +102,14 @@ def _parse(lines: Iterable[bytes]) -> Iterable[Entry]:
 
 
 def pending(entries: Iterable[Entry]) -> Pending:
-    """Fold a journal's entries into the acts that are still open."""
+    """Fold a journal's entries into the acts that are still open; UnknownFormat for another b2m's journal."""
     run: str | None = None
     still: dict[str, Entry | None] = dict.fromkeys(SETTLED_BY)
     for entry in entries:
         kind = entry["kind"]
         if kind == "run":
+            if entry.get("format") != FORMAT:
+                raise UnknownFormat(what="journal.jsonl", found=entry.get("format"), known=FORMAT)
             run = entry["run"]
         for act, settled in SETTLED_BY.items():
             if kind == act:

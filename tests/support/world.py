@@ -134,6 +134,34 @@ class World:
         self.bucket = open_bucket({"type": "folder", "path": str(root / "bucket")})
         self.bucket_id = init_bucket(self.bucket).id
 
+    def save(self) -> None:
+        """Keep a copy of everything for ``restore``; the server must be stopped."""
+        saved = self.root.with_name(f"{self.root.name}, saved")
+        shutil.rmtree(saved, ignore_errors=True)
+        shutil.copytree(self.root, saved, symlinks=True)
+
+    def restore(self) -> None:
+        """Make everything as it was at ``save``, under the same paths; the server must be stopped."""
+        shutil.rmtree(self.root)
+        shutil.copytree(self.root.with_name(f"{self.root.name}, saved"), self.root, symlinks=True)
+        self.bucket = open_bucket({"type": "folder", "path": str(self.root / "bucket")})
+
+    def change(self, file: str, old: str, new: str) -> None:
+        """Replace a text that must be in a file of the project."""
+        text = (self.root / file).read_text()
+        assert old in text, f"{file} has no {old!r}"
+        (self.root / file).write_text(text.replace(old, new))
+
+    @classmethod
+    def copy_of(cls, made: World, root: Path) -> World:
+        """Copy a world that nobody uses, so that a test need not make its history anew."""
+        shutil.copytree(made.root, root, symlinks=True)
+        world = cls.__new__(cls)
+        world.root, world.prod, world.state = root, root / "prod" / "dbs", root / "prod" / "state"
+        world.bucket = open_bucket({"type": "folder", "path": str(root / "bucket")})
+        world.bucket_id = made.bucket_id
+        return world
+
     # -- b2m -----------------------------------------------------------------------------------------------------
 
     def command(self, *args: str) -> list[str]:

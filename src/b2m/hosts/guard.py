@@ -22,6 +22,7 @@ from b2m.hosts.place import Place
 
 ALIVE, DISARM, READY = b".", b"x", b"r"
 READY_TIMEOUT = 20.0
+LAST_COMMAND_TIMEOUT = 20.0  # seconds that a killed run's service command may still take
 
 
 class Guard:
@@ -69,7 +70,9 @@ class Guard:
         now = time.monotonic()
         if now - self._last_beat >= 1.0:
             self._last_beat = now
-            os.write(self.alive_fd, ALIVE)
+            # Without its guard the run goes on: the next one would find the journal.
+            with suppress(BrokenPipeError):
+                os.write(self.alive_fd, ALIVE)
 
     def disarm(self) -> None:
         """End the guard; the hold is over."""
@@ -104,10 +107,12 @@ def _run_died(pipe: int, patience: float, run: int) -> bool:
     while True:
         heard, _, _ = select.select([pipe], [], [], patience)
         if not heard:
+            if os.getppid() != run:
+                # Dead, and yet the pipe is open: its last service command hangs, or left a daemon that has it.
+                return True
             # Hung or stopped: a run that says nothing must not keep the server away. Still our parent, so still it.
-            if os.getppid() == run:
-                os.kill(run, signal.SIGKILL)
-            patience = READY_TIMEOUT
+            os.kill(run, signal.SIGKILL)
+            patience = LAST_COMMAND_TIMEOUT
             continue
         said = os.read(pipe, 4096)
         if not said:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
+from b2m import faults
 from b2m.hosts.guard import Guard
 from b2m.hosts.place import Place
 from b2m.hosts.service import Service
 from b2m.journal import Journal
 
+GUARD_GRACE = 30.0  # seconds of silence, beyond the longest step without a sign of life, that the guard bears
 
 class Hold:
     """One hold: the guard watches, the intent is journaled, then the server is told to let go."""
@@ -17,7 +19,8 @@ class Hold:
         self.service = service
         self.max_downtime = max_downtime
         self._journal = journal
-        patience = max(service.start_timeout, service.stop_timeout, max_downtime) + 30
+        patience = max(service.start_timeout, service.stop_timeout, max_downtime)
+        patience += faults.setting("GUARD_GRACE", GUARD_GRACE)
         self._guard = Guard(place, lock_fd, patience)
         self.began = 0.0
         self.deadline = float("inf")

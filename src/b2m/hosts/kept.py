@@ -11,11 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from b2m.errors import UnknownFormat
 from b2m.hosts.place import Place, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.merge import Replay, Rules, replay
 from b2m.sqlite.signature import signature
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,18 @@ class Kept:
     signature: Any = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Kept:
+        if data.get("format") != FORMAT:
+            raise UnknownFormat(what="kept.json", found=data.get("format"), known=FORMAT)
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__})
 
 
 def load(place: Place) -> Kept | None:
     data = read_json(place.state / "kept.json")
-    return Kept(**data) if data else None
+    return Kept.from_json(data) if data else None
 
 
 def remember_signature(place: Place, kept: Kept) -> None:

@@ -111,7 +111,7 @@ class Session:
                 path.unlink(missing_ok=True)
         self.place.work(self.run).mkdir(parents=True)
         self.journal.end()
-        self.journal.append("run", run=self.run, pid=os.getpid())
+        self.journal.begin(self.run)
 
     def finish(self) -> None:
         """Forget the journal and the work folder, unless something in them is for the next run to settle."""
@@ -367,7 +367,8 @@ class Session:
         path = self.place.live()
         found = openers.who_has_open([path, *sidecars(path)])
         if found:
-            raise errors.StillOpen(db=self.place.db, path=path, who=", ".join(str(opener) for opener in found[:3]))
+            who = list(dict.fromkeys(map(str, found)))  # one process has the file and its sidecars open
+            raise errors.StillOpen(db=self.place.db, path=path, who=", ".join(who[:3]))
 
     def give_back(self) -> None:
         """Give the server its database back and wait until it is healthy; ServiceError if it does not get well."""

@@ -86,6 +86,9 @@ def finish(place: Place, switch: Switch) -> None:
     faults.point("switch:finished-files")
     if switch.anchor is not None and switch.anchor_file is not None:
         anchors.install(place, Path(switch.anchor_file), Anchor.from_json(dict(switch.anchor)))
+    elif switch.how != "rename":
+        # The file that is live again started from no version: the anchor of its successor is not its own.
+        (place.state / "anchor.json").unlink(missing_ok=True)
     if switch.how == "stable" and not _named(place, Path(switch.new)):
         dbtoml.set_entry(place.toml, place.key, Path(switch.new).name)
     if switch.how == "rename":

@@ -43,6 +43,8 @@ class Swap(Module):
         # Before the server is held again: this may take long, and what it reads does not change.
         base = None if session.known_live() is not None else run.successor(kept)
         run.held_again()
+        if base is None and session.known_live() is None:
+            base = run.successor(kept)  # somebody wrote just before the server was held
         with run.shielded():
             swapping.restore(session, kept, base)
         run.observe_locally()

@@ -66,7 +66,8 @@ def _pinned(live: LiveFile, copy: apsw.Connection, target: Path, progress: Progr
         version = live.version()
         with copy.backup("main", live.conn, "main") as backup:
             while not backup.done:
-                _step(backup, progress)
+                backup.step(STEP_PAGES)
+                _report(backup, progress)
     return version
 
 
@@ -81,12 +82,13 @@ def _stepped(live: LiveFile, copy: apsw.Connection, target: Path, progress: Prog
                 if restarts > MAX_RESTARTS:
                     what = f"the server wrote {live.path} {restarts} times while it was copied"
                     raise TaskFailed(what=f"{live.db}: {what}; take the snapshot inside the hold")
-                _step(backup, progress)
+                backup.step(STEP_PAGES)
+            # Outside the bracket, in which a writer would have to wait for it.
+            _report(backup, progress)
     return version
 
 
-def _step(backup: apsw.Backup, progress: Progress) -> None:
-    backup.step(STEP_PAGES)
+def _report(backup: apsw.Backup, progress: Progress) -> None:
     progress(backup.page_count - backup.remaining, backup.page_count)
     tick()
 

@@ -1,0 +1,231 @@
+"""Two runs at the same moment: each number is published once, none is skipped, and whoever comes second loses nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from b2m.versions import log
+from tests.support.proof import assert_all_there, assert_in_step
+from tests.support.settings import trials
+from tests.support.world import Done, World
+
+WAIT = ("--wait", "60s")
+
+
+def at_once(world: World, *runs: tuple[str, ...], wait: bool) -> list[Done]:
+    """Start several syncs, each of a host or with more arguments, and wait for all of them."""
+    more = WAIT if wait else ()
+    started = [world.start_b2m("sync", "--json", "--db", "ipm", "--host", *run, *more) for run in runs]
+    ended = [process.communicate(timeout=300) for process in started]
+    return [Done(process.returncode, *text) for process, text in zip(started, ended, strict=True)]
+
+
+def refused_by_a_lock(done: Done) -> bool:
+    """Tell whether a run found the database locked and changed nothing; any other end but success is a failure."""
+    if done.code == 0:
+        return False
+    assert done.code == 4, done
+    (error,) = [line for line in done.json if line["type"] == "error"]
+    assert error["error"] == "Locked"
+    recaps = [line for line in done.json if line["type"] == "recap"]
+    assert all(recap["tasks"]["changed"] == recap["holds"] == 0 for recap in recaps)
+    return True
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["without --wait", "with --wait"])
+def test_two_members_publish_at_the_same_moment(world: World, wait: bool) -> None:
+    assert world.sync("prod").code == 0
+    names = ("ann", "ben")
+    for name in names:
+        world.member(name)
+    wanted = set()
+    for number in range(trials(5, 25)):
+        for name in names:
+            world.insert(name, f"{name}-{number}")
+            wanted.add(f"{name}-{number}")
+        before = world.head()
+        done = at_once(world, *((name,) for name in names), wait=wait)
+        locked = [name for name, each in zip(names, done, strict=True) if refused_by_a_lock(each)]
+        assert len(locked) < 2, "one of the two works"
+        assert not (wait and locked), "who waits gets its turn"
+        assert world.head() == before + 2 - len(locked)
+        for name in locked:
+            assert world.sync(name).code == 0
+        assert log.numbers(world.bucket, "ipm") == list(range(1, before + 3))
+    for name in names:
+        assert world.sync(name).code == 0
+        assert_in_step(world, host=name)
+    assert wanted <= world.slugs(world.restored())
+    commits = log.history(world.bucket, "ipm", None)
+    assert len({commit.run for commit in commits}) == len(commits), "no run publishes twice"
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["without --wait", "with --wait"])
+def test_a_server_and_a_member_publish_at_the_same_moment(world: World, wait: bool) -> None:
+    assert world.sync("prod").code == 0
+    world.member("ann")
+    wanted = []
+    with world.serving():
+        with world.writing() as shadow:
+            for number in range(trials(2, 10)):
+                wanted.append(f"ann-{number}")
+                world.insert("ann", wanted[-1])
+                before = world.head()
+                done = at_once(world, ("prod",), ("ann",), wait=wait)
+                locked = [refused_by_a_lock(each) for each in done]
+                assert not all(locked)
+                assert not (wait and any(locked))
+                assert log.numbers(world.bucket, "ipm") == list(range(1, before + 3 - sum(locked)))
+                for host, missed in zip(("prod", "ann"), locked, strict=True):
+                    assert not missed or world.sync(host).code == 0
+        assert world.sync("prod").code == 0
+        assert_in_step(world)
+        assert_all_there(world, world.restored(), shadow, wanted)
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["without --wait", "with --wait"])
+def test_two_runs_on_one_host_at_the_same_moment(world: World, wait: bool) -> None:
+    assert world.sync("prod").code == 0
+    with world.serving():
+        with world.writing() as shadow:
+            for _ in range(trials(2, 10)):
+                before = world.head()
+                done = at_once(world, ("prod",), ("prod",), wait=wait)
+                locked = [refused_by_a_lock(each) for each in done]
+                assert not all(locked)
+                assert not (wait and any(locked))
+                published = world.head() - before
+                assert 1 <= published <= 2 - sum(locked)
+                assert log.numbers(world.bucket, "ipm") == list(range(1, before + published + 1))
+        assert world.sync("prod").code == 0
+        assert_in_step(world)
+        assert_all_there(world, world.live(), shadow)
+        assert_all_there(world, world.restored(), shadow)
+
+
+class SlowHold:
+    """A service for one host whose ``stop`` says that it began, and ends when it is told to: a run stays in its hold."""
+
+    def __init__(self, world: World, host: str) -> None:
+        self.began, self._go = world.root / f"{host}-held", world.root / f"{host}-go"
+        os.mkfifo(self.began)
+        os.mkfifo(self._go)
+        inventory = world.root / "inventory.yaml"
+        text = inventory.read_text()
+        plain = f"      {host}:\n        folder: {host}/dbs\n        databases:\n          ipm: {{}}\n"
+        assert plain in text
+        stop = f"echo held > {self.began.name}; read line < {self._go.name}"
+        slow = (
+            f"      {host}:\n        folder: {host}/dbs\n        services:\n          slow:\n"
+            f'            stop: "{stop}"\n            start: "true"\n            stop_timeout: 120s\n'
+            f"        databases:\n          ipm:\n            service: slow\n"
+        )
+        inventory.write_text(text.replace(plain, slow))
+
+    def wait_until_held(self) -> None:
+        assert self.began.read_text() == "held\n"
+
+    def go_on(self) -> None:
+        self._go.write_text("go on\n")
+
+
+def holding(world: World, host: str) -> tuple[SlowHold, "subprocess.Popen[str]"]:
+    """Start a sync that carries a member's rows onto a newer version, and return when it is in its hold."""
+    world.insert(host, f"from-{host}")
+    slow = SlowHold(world, host)
+    process = world.start_b2m("sync", "--json", "--db", "ipm", "--host", host)
+    slow.wait_until_held()
+    return slow, process
+
+
+@pytest.fixture
+def outdated(world: World) -> World:
+    """ann and ben start from v1, and v2 is in the bucket."""
+    assert world.sync("prod").code == 0
+    world.member("ann")
+    world.member("ben")
+    world.insert("ben", "the-second-version")
+    assert world.sync("ben").recap["to_version"] == 2
+    return world
+
+
+def test_a_run_that_finds_the_lease_taken_says_who_has_it_and_leaves(outdated: World) -> None:
+    world = outdated
+    slow, process = holding(world, "ann")
+    try:
+        world.insert("ben", "from-ben")
+        assert world.status("ben")["state"] == "locked"
+        lease = world.status("ben")["lease"]
+        assert (lease["host"], lease["reason"]) == ("ann", "sync")
+        done = world.sync("ben")
+        assert refused_by_a_lock(done)
+        assert [line["text"] for line in done.json if line["type"] == "error"] == [
+            f"ipm is being changed by {lease['owner']} since {lease['since']}: try again later, or look with: "
+            "b2m locks --db ipm"
+        ]
+        assert done.recap["exit_code"] == 4
+        assert world.head() == 2
+        waiting = world.start_b2m("sync", "--json", "--db", "ipm", "--host", "ben", *WAIT)
+    finally:
+        slow.go_on()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (out, err)
+    out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, (out, err)
+    assert log.numbers(world.bucket, "ipm") == [1, 2, 3, 4]
+    assert {"from-ann", "from-ben", "the-second-version"} <= world.slugs(world.restored())
+
+
+def test_a_second_run_on_the_same_host_leaves_or_waits(outdated: World) -> None:
+    world = outdated
+    slow, process = holding(world, "ann")
+    try:
+        done = world.sync("ann")
+        assert refused_by_a_lock(done)
+        (text,) = [line["text"] for line in done.json if line["type"] == "error"]
+        assert f"(pid {process.pid} on this host)" in text
+        waiting = world.start_b2m("sync", "--json", "--db", "ipm", "--host", "ann", *WAIT)
+    finally:
+        slow.go_on()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, (out, err)
+    out, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, (out, err)
+    assert Done(0, out, err).recap["after"] == "up_to_date"
+    assert log.numbers(world.bucket, "ipm") == [1, 2, 3]
+
+
+def test_a_run_whose_lease_was_broken_stops_before_it_changes_anything(outdated: World) -> None:
+    world = outdated
+    live = world.live("ann")
+    slow, process = holding(world, "ann")
+    try:
+        assert world.b2m("unlock", "--db", "ipm").code == 1
+        assert world.status("ben")["lease"] is not None, "without --force nothing is broken"
+        assert world.b2m("unlock", "--db", "ipm", "--force").code == 0
+        assert world.status("ben")["lease"] is None
+        world.insert("ben", "from-ben")
+        assert world.sync("ben").recap["to_version"] == 3
+    finally:
+        slow.go_on()
+        out, err = process.communicate(timeout=60)
+    done = Done(process.returncode, out, err)
+    assert done.code == 9, done
+    assert [line["error"] for line in done.json if line["type"] == "error"] == ["LeaseLost"]
+    assert (world.live("ann"), world.head()) == (live, 3)
+    assert "from-ann" in world.slugs(live)
+    assert_unlocked_and_converges(world)
+
+
+def assert_unlocked_and_converges(world: World) -> None:
+    inventory = world.root / "inventory.yaml"
+    text: str = inventory.read_text()
+    start = text.index("        services:\n          slow:")
+    inventory.write_text(text[:start] + text[text.index("        databases:", start) :].replace("service: slow", "service: null"))
+    assert world.sync("ann").recap["to_version"] == 4
+    assert {"from-ann", "from-ben", "the-second-version"} <= world.slugs(world.restored())
+    assert_in_step(world, host="ann")
