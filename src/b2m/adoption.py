@@ -40,20 +40,30 @@ class Adoption:
 
 
 def adopt(target: Target, events: Events, *, version: int | None) -> Adoption:
-    """Find the version that live started from; with a version of the same rows, or one named, remember it."""
+    """Find the version that live started from; with a version of the same rows, or one named, remember it.
+
+    A version that the host remembers, while its copy of it is damaged, is fetched anew.
+    """
     with locked(target, events) as found:
         facts = found.look()
         if facts.in_bucket.problem is not None:
             raise errors.BucketLost(db=target.db, what=facts.in_bucket.problem)
-        if not facts.live.exists or facts.head is None:
+        if not found.session.place.live().exists() or facts.head is None:
             raise errors.NothingHere(db=target.db, path=facts.live.path)
+        damaged = isinstance(facts.on_host.problem, errors.AnchorDamaged)
+        if facts.on_host.problem is not None and not damaged:
+            raise facts.on_host.problem
+        remembered = facts.anchor if damaged else None
         run = found.run(facts)
         if version is not None:
             numbers: Iterable[int] = [known_version(found, version)]
+        elif remembered is not None:
+            numbers = [known_version(found, remembered.number)]
         else:
             numbers = reversed(log.numbers(found.bucket, target.db))
         commit, changes = closest(found, run, numbers)
-        adopted = version is not None or not changes.dirty
+        certain = remembered is not None and commit.token == remembered.token
+        adopted = version is not None or certain or not changes.dirty
         if adopted:
             install(found, run, commit)
         return Adoption(target.db, target.host, facts.live.path, commit, changes, adopted)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from b2m import errors
 from b2m.adoption import known_version
 from b2m.ending import carry_strays, ended
@@ -44,7 +46,7 @@ class Backup(Module):
         target.parent.mkdir(exist_ok=True)
         # A copy, since the snapshot stays the base from which late rows are found.
         copy_file(session.files["ours"], target)
-        session.consume("ours", "candidate")
+        session.consume("ours", "candidate", target)
         run.events.emit("message", text=f"the rows in no version are saved in {target}")
         return Outcome("changed", str(target))
 
@@ -54,12 +56,14 @@ class Restore(Module):
 
     key: ClassVar[str] = "restore"
 
+    origin: tuple[Anchor, Path] | None = Field(description="what the kept file starts from when it is live again")
+
     def apply(self, run: Run) -> Outcome:
         session = run.session
         kept = keeping.load(session.place)
         assert kept is not None
         with run.shielded():
-            live = swapping.restore(session, kept, session.files["successor"], session.files.get("base"))
+            live = swapping.restore(session, kept, session.files["successor"], self.origin)
         run.observe_locally()
         return Outcome("changed", f"{live.name} is live")
 
@@ -85,7 +89,8 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         if facts.live.exists:
             steps.append(Work("Copy the live file", Snapshot.model_validate({})))
             steps.append(Work("Save its rows", Backup()) if discard else _carry())
-        steps.append(Work("Check the version", Verify.model_validate({"checks": ["integrity"]})))
+        checks = ["integrity", "foreign_keys", "rows"]
+        steps.append(Work("Check the version", Verify.model_validate({"checks": checks})))
         late = (Work("Take the late rows", Replay.model_validate({"from": "live"})),) if facts.live.exists else ()
         put = Work("Put it live", Swap.model_validate({}))
         steps.append(Work("Swap while the server is away", Hold(service=service), (*late, put)))
@@ -105,9 +110,10 @@ def rollback(target: Target, events: Events) -> Recap:
             raise errors.NothingKept(db=target.db, host=target.host)
         run = found.run(facts)
         engine = Engine(run)
-        run.session.files["successor"] = _successor(found, run, kept)
+        successor = run.session.files["successor"] = _successor(found, run, kept)
+        origin = swapping.origin(run.session, kept, successor, run.session.files.get("base"))
         service = target.service.name if target.service else None
-        restore = Work("Put the kept file back", Restore())
+        restore = Work("Put the kept file back", Restore(origin=origin))
         steps = [Work("Go back while the server is away", Hold(service=service), (restore,))]
         return ended(found, run, engine, classify(facts), lambda: engine.apply(steps, state="rollback"))
 
@@ -122,7 +128,7 @@ def _successor(found: Opened, run: Run, kept: Kept) -> Path:
 def _version_file(found: Opened, run: Run, anchor: Anchor, name: str) -> Path:
     session = found.session
     here = anchors.path_of(session.place, anchor)
-    if here.exists():
+    if here.exists() or anchor.derived:
         return anchors.check(session.place, anchor)
     target = session.place.work(session.run) / f"{name}.db"
     commit = log.read(found.bucket, found.target.db, anchor.number)

@@ -53,11 +53,11 @@ def carry_strays(found: Opened) -> None:
     changes = keeping.stray_changes(session.place, kept)
     if changes is None:
         return
-    count = changes.counts.total
-    found.events.warn(
-        f"{found.target.db}: {count} rows were written to {kept.path} after it was replaced, by some process that "
-        f"had it open still; they are replayed onto the live file"
-    )
+    if not kept.restoring:
+        found.events.warn(
+            f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
+            f"some process that had it open still; they are replayed onto the live file"
+        )
     keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy))
 
 

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import apsw
-
 from b2m import errors, faults
+from b2m.failures import as_failure
 from b2m.hosts.service import ServiceError
 from b2m.modules.base import Module, Outcome
 from b2m.modules.hold import Hold
@@ -46,7 +45,7 @@ class Engine:
         try:
             self._tasks(tasks, facts)
         except BaseException as error:
-            failure = _as_failure(error, self.run.target.db)
+            failure = as_failure(error, self.run.target.db, "what was done is undone")
             self._undo(failure)
             if failure is error:
                 raise
@@ -87,6 +86,7 @@ class Engine:
         self.run.events.emit("task", name=name, module=module.key, status="started")
         self._done.append((name, module))
         try:
+            self.run.session.tick()
             outcome = self._hold(module, block, facts) if isinstance(module, Hold) else module.apply(self.run)
         except BaseException as error:
             self.tally["failed"] += 1
@@ -99,9 +99,12 @@ class Engine:
     def _hold(self, hold: Hold, block: Iterable[Task | Work], facts: dict[str, Any]) -> Outcome:
         hold.enter(self.run)
         self._tasks(block, facts)
-        outcome = hold.leave(self.run)
-        self._done.clear()
-        self.run.session.swapped = False
+        hold.give_back(self.run)
+        # The server is well: from here on nothing is undone any more, and no signal may come half-way.
+        with self.run.shielded():
+            outcome = hold.leave(self.run)
+            self._done.clear()
+            self.run.session.swapped = False
         return outcome
 
     def _undo(self, failure: BaseException) -> None:
@@ -144,15 +147,3 @@ class Engine:
     def _emit(self, name: str, module: Module, status: str, detail: str, began: float) -> None:
         took = round((time.monotonic() - began) * 1000)
         self.run.events.emit("task", name=name, module=module.key, status=status, detail=detail, ms=took)
-
-
-def _as_failure(error: BaseException, db: str) -> BaseException:
-    """Return what the user is told: b2m's errors as they are, the machine's as TaskFailed, bugs as bugs."""
-    if isinstance(error, errors.B2mError | errors.Interrupted):
-        return error
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return errors.TaskFailed(what=f"{db}: {error.strerror or error}{where}; what was done is undone")
-    if isinstance(error, apsw.Error):
-        return errors.TaskFailed(what=f"{db}: SQLite: {error}; what was done is undone")
-    return error

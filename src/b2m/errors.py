@@ -216,6 +216,12 @@ class NotVerified(Refused):
     reason = "not_verified"
 
 
+class NotReplayed(Refused):
+    """{db}: {file} lacks the rows of the snapshot {snapshot}; add a replay from it, before the replay from live"""
+
+    reason = "not_replayed"
+
+
 class VerifyFailed(Refused):
     """{db}: {file} failed verification: {what}"""
 

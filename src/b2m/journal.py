@@ -1,11 +1,13 @@
 """The journal of one database on one host: intents, written and fsynced before the act they announce.
 
-It is a file of JSON lines. A line that was torn by a crash announces nothing that was done, and is ignored.
+It is a file of JSON lines. A line that was torn by a crash announces nothing that was done, and is ignored. Beside it
+lies a reserve, some disk space that is given up when the disk is full: what was begun must be noted to its end.
 ``pending`` reads it back as the acts that were announced and not finished; ``hosts.recovery`` settles those.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -17,6 +19,7 @@ from b2m import faults
 from b2m.errors import UnknownFormat
 
 FORMAT = 1
+RESERVE = 64 << 10  # bytes: far more than all entries of a run, and the small files that settling writes
 
 # An act is announced by its first word and settled by any of the others.
 SETTLED_BY: Mapping[str, tuple[str, ...]] = {
@@ -24,6 +27,8 @@ SETTLED_BY: Mapping[str, tuple[str, ...]] = {
     "hold": ("released",),
     "switch": ("switched", "unswitched"),
 }
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Entry = dict[str, Any]
 
@@ -49,7 +54,11 @@ class Journal:
         self.path = path
 
     def begin(self, run: str) -> None:
-        """Start the journal of a run of this process."""
+        """Start the journal of a run of this process; OSError if the disk has no room for it and its reserve."""
+        with self._reserve.open("wb") as file:
+            file.write(bytes(RESERVE))
+            file.flush()
+            os.fsync(file.fileno())
         self.append("run", format=FORMAT, run=run, pid=os.getpid())
 
     def append(self, kind: str, **data: Any) -> None:
@@ -57,15 +66,12 @@ class Journal:
         faults.point(f"before-journal:{kind}")
         line = json.dumps({"kind": kind, **data}, separators=(",", ":")).encode() + b"\n"
         new = not self.path.exists()
-        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            size = os.fstat(handle).st_size
-            # A torn last line must not swallow the entry that follows it.
-            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            os.write(handle, b"\n" + line if torn else line)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            self._write(line)
+        except OSError as error:
+            if error.errno not in FULL or not self.use_reserve():
+                raise
+            self._write(line)
         if new:
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
@@ -73,6 +79,31 @@ class Journal:
             finally:
                 os.close(folder)
         faults.point(f"after-journal:{kind}")
+
+    def _write(self, line: bytes) -> None:
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(handle).st_size
+            # A torn last line must not swallow the entry that follows it.
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            data = b"\n" + line if torn else line
+            if os.write(handle, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def use_reserve(self) -> bool:
+        """Give up the disk space that was set aside; False if there is none left."""
+        try:
+            self._reserve.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    @property
+    def _reserve(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.reserve")
 
     def entries(self) -> list[Entry]:
         """Return the whole entries, oldest first; an absent journal has none."""
@@ -89,6 +120,7 @@ class Journal:
     def end(self) -> None:
         """Forget a journal of which everything is settled."""
         self.path.unlink(missing_ok=True)
+        self.use_reserve()
 
 
 def _parse(lines: Iterable[bytes]) -> Iterable[Entry]:

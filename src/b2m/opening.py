@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
+
 from b2m import errors
 from b2m.buckets import open_bucket
 from b2m.buckets.lease import LeaseView, look
@@ -20,6 +22,7 @@ from b2m.buckets.marker import read_marker
 from b2m.buckets.protocol import Bucket
 from b2m.events import Events
 from b2m.facts import BucketFacts, Facts, HostFacts, LeaseFacts
+from b2m.failures import as_failure
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.place import Place
 from b2m.hosts.session import Session
@@ -94,6 +97,10 @@ def opened(target: Target, events: Events) -> Iterator[Opened]:
         session = Session(place_of(target), run_id, progress, signals.check)
         try:
             yield Opened(target, session, open_bucket(target.bucket), events, signals, run_id, began)
+        except (OSError, apsw.Error) as error:
+            failure = as_failure(error, target.db, "nothing else was changed")
+            failure.recap = getattr(error, "recap", None)  # type: ignore[attr-defined]
+            raise failure from error
         finally:
             session.close()
 
@@ -103,10 +110,10 @@ def locked(target: Target, events: Events, *, wait: float = 0.0) -> Iterator[Ope
     """Open a target for changing: be the only one on this host, and settle first what a dead run left."""
     with opened(target, events) as found:
         found.session.lock(wait)
-        with found.signals.shielded():
-            settle(found)
-            found.session.begin()
         try:
+            with found.signals.shielded():
+                settle(found)
+                found.session.begin()
             yield found
         finally:
             with found.signals.shielded():

@@ -81,14 +81,13 @@ def check(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
 def _sync(found: Opened, run: Run, engine: Engine, verdict: Verdict, options: Options) -> None:
     target = found.target
     try:
-        if verdict.state in ("ready_to_upload", "outdated_db"):
+        if verdict.state in ("ready_to_upload", "outdated_db", "locked"):
+            # A lease that looks taken is asked for too: its holder may be done in a moment, or long dead.
             _work(found, run, engine, options)
         elif verdict.state == "up_to_date":
             tasks = target.tasks("up_to_date")
             if work_in(plan(target, tasks, run.facts, run.observed(state="up_to_date"))):
                 engine.apply(tasks, state="up_to_date")
-        elif verdict.state == "locked":
-            _locked(run, engine)
         else:
             assert verdict.refusal is not None
             raise verdict.refusal
@@ -132,13 +131,6 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
         if verdict.state != "up_to_date":
             _check_space(run)
             engine.apply(target.tasks(verdict.state), state=verdict.state)
-
-
-def _locked(run: Run, engine: Engine) -> None:
-    engine.apply(run.target.tasks("locked"), state="locked")
-    lease = run.facts.in_bucket.lease
-    assert lease is not None
-    raise errors.Locked(db=run.target.db, owner=lease.owner, since=lease.since)
 
 
 def _check_space(run: Run) -> None:

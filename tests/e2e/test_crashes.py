@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from b2m.journal import Journal
 from b2m.versions import log
+from tests.e2e.conftest import Copy
+from tests.support.commands import started, sync_of
 from tests.support.proof import assert_all_there
 from tests.support.settings import trials
 from tests.support.world import Done, World
@@ -28,7 +25,7 @@ BACK_WITHIN = 5.0  # seconds from a run's death until the server has its databas
 
 @dataclass(frozen=True)
 class Case:
-    """A command that is killed, on a host, and how the world is before it; ``rate`` is CI's share of the points."""
+    """A command that is killed, on a host, and how the world is before it; ``ci`` is how many of its points CI takes."""
 
     command: str
     host: str
@@ -154,3 +151,33 @@ def test_killed_at_every_point(world: World, name: str) -> None:
                     assert_converged(world, shadow)
             except AssertionError as error:
                 raise AssertionError(f"killed at {point}: {error}") from error
+
+
+def test_killed_at_random_moments(copied: Copy) -> None:
+    """One world, in which kills, members' versions and the server's rows pile up."""
+    chance = random.Random(20260217)
+    world = copied("behind")
+    published = {"from-ann"}
+    killed = 0
+    with world.serving():
+        with world.writing() as shadow:
+            began = time.monotonic()
+            assert world.sync().code == 0
+            length = time.monotonic() - began
+            for number in range(trials(40, 300)):
+                if number % 2:
+                    assert world.sync("ann").code == 0
+                    world.insert("ann", f"ann-{number}")
+                    assert world.sync("ann").code == 0, number
+                    published.add(f"ann-{number}")
+                with started(world, *sync_of()) as process:
+                    time.sleep(chance.uniform(0.2, 1.1) * length)
+                    process.kill()
+                    killed += process.wait() == -signal.SIGKILL
+                assert world.serves_within(BACK_WITHIN), number
+                done = world.sync()
+                assert done.code == 0, (number, done)
+                assert done.recap["after"] in ("up_to_date", "ready_to_upload"), (number, done.recap)
+                assert log.numbers(world.bucket, "ipm") == list(range(1, world.head() + 1))
+        assert_converged(world, shadow, *published)
+    assert killed > trials(40, 300) // 3

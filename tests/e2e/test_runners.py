@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -114,17 +114,14 @@ class SlowHold:
         self.began, self._go = world.root / f"{host}-held", world.root / f"{host}-go"
         os.mkfifo(self.began)
         os.mkfifo(self._go)
-        inventory = world.root / "inventory.yaml"
-        text = inventory.read_text()
-        plain = f"      {host}:\n        folder: {host}/dbs\n        databases:\n          ipm: {{}}\n"
-        assert plain in text
         stop = f"echo held > {self.began.name}; read line < {self._go.name}"
+        plain = f"      {host}:\n        folder: {host}/dbs\n        databases:\n          ipm: {{}}\n"
         slow = (
             f"      {host}:\n        folder: {host}/dbs\n        services:\n          slow:\n"
             f'            stop: "{stop}"\n            start: "true"\n            stop_timeout: 120s\n'
             f"        databases:\n          ipm:\n            service: slow\n"
         )
-        inventory.write_text(text.replace(plain, slow))
+        world.change("inventory.yaml", plain, slow)
 
     def wait_until_held(self) -> None:
         assert self.began.read_text() == "held\n"
@@ -133,7 +130,7 @@ class SlowHold:
         self._go.write_text("go on\n")
 
 
-def holding(world: World, host: str) -> tuple[SlowHold, "subprocess.Popen[str]"]:
+def holding(world: World, host: str) -> tuple[SlowHold, subprocess.Popen[str]]:
     """Start a sync that carries a member's rows onto a newer version, and return when it is in its hold."""
     world.insert(host, f"from-{host}")
     slow = SlowHold(world, host)
@@ -218,14 +215,27 @@ def test_a_run_whose_lease_was_broken_stops_before_it_changes_anything(outdated:
     assert [line["error"] for line in done.json if line["type"] == "error"] == ["LeaseLost"]
     assert (world.live("ann"), world.head()) == (live, 3)
     assert "from-ann" in world.slugs(live)
-    assert_unlocked_and_converges(world)
-
-
-def assert_unlocked_and_converges(world: World) -> None:
-    inventory = world.root / "inventory.yaml"
-    text: str = inventory.read_text()
-    start = text.index("        services:\n          slow:")
-    inventory.write_text(text[:start] + text[text.index("        databases:", start) :].replace("service: slow", "service: null"))
+    world.change("inventory.yaml", "service: slow", "service: null")
     assert world.sync("ann").recap["to_version"] == 4
     assert {"from-ann", "from-ben", "the-second-version"} <= world.slugs(world.restored())
     assert_in_step(world, host="ann")
+
+
+def test_the_lease_of_a_dead_run_is_taken_over(outdated: World) -> None:
+    """By its own host at once; by others when they have seen no sign of life for as long as it promised one."""
+    world = outdated
+    world.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 3s")
+    world.insert("ann", "from-ann")
+    world.insert("ben", "from-ben")
+    for number, (dead, other) in enumerate((("ann", "ben"), ("ben", "ann")), start=3):
+        killed = world.sync(dead, env={"B2M_FAULT": "before-task:1:download"})
+        assert killed.code == -signal.SIGKILL, killed
+        assert refused_by_a_lock(world.sync(other)), "it may still be alive"
+        if other == "ben":
+            assert world.status(other)["state"] == "locked"
+            done = world.sync(other, "ipm", *WAIT)
+        else:
+            done = world.sync(dead)
+        assert done.code == 0, done
+        assert done.recap["to_version"] == number
+        world.insert(other, f"{other}-{number}")

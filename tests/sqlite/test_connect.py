@@ -86,9 +86,7 @@ def test_static_files_get_no_sidecars_and_ignore_a_stale_wal(make: Make, tmp_pat
 
 
 @pytest.mark.parametrize("error", [Interrupted(15), TimeoutError("too late")])
-def test_what_the_tick_raises_comes_out_unchanged_and_the_work_is_rolled_back(
-    make: Make, error: BaseException
-) -> None:
+def test_what_the_tick_raises_comes_out_unchanged_and_the_work_is_rolled_back(make: Make, error: BaseException) -> None:
     path = make("a", "CREATE TABLE t(a)", "INSERT INTO t VALUES (1)")
 
     def stop() -> None:

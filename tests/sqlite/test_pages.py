@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,10 @@ from b2m.sqlite.snapshot import snapshot
 from tests.sqlite.conftest import Make
 from tests.sqlite.outsider import Outsider
 
-FILL = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3000) SELECT i, hex(randomblob(40)) FROM r"
+FILL = (
+    "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 3000) "
+    "SELECT i, hex(randomblob(40)) FROM r"
+)
 START = (
     "CREATE TABLE a(id INTEGER PRIMARY KEY, v)",
     "CREATE TABLE b(id INTEGER PRIMARY KEY, v)",
@@ -106,7 +108,7 @@ def test_looking_at_live_pages_keeps_our_locks(make: Make) -> None:
 
 def test_a_shrunk_file_names_what_it_lost(base: Path, make: Make) -> None:
     new = make("new", "DELETE FROM c", "VACUUM", copy=base)
-    assert os.path.getsize(new) < os.path.getsize(base)
+    assert new.stat().st_size < base.stat().st_size
     found = changed_tables(base, new)
     assert found is not None
     assert "c" in found

@@ -19,13 +19,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Anchor:
-    """What a host remembers of the version it started from."""
+    """What a host remembers of the version it started from.
+
+    ``derived``: after a rollback the file is that version with what was published from here since; no bucket has it.
+    """
 
     number: int
     token: str
     blake3: str
     size: int
     bucket_id: str
+    derived: bool = False
 
     @property
     def file_name(self) -> str:
@@ -38,7 +42,8 @@ class Anchor:
     def from_json(cls, data: dict[str, Any]) -> Anchor:
         if data.get("format") != FORMAT:
             raise UnknownFormat(what="anchor.json", found=data.get("format"), known=FORMAT)
-        return cls(**{key: data[key] for key in ("number", "token", "blake3", "size", "bucket_id")})
+        known = {key: data[key] for key in ("number", "token", "blake3", "size", "bucket_id")}
+        return cls(**known, derived=bool(data.get("derived")))
 
 
 def load(place: Place) -> Anchor | None:
@@ -80,9 +85,14 @@ def install(place: Place, source: Path, anchor: Anchor) -> None:
 
 
 def sweep(place: Place, keep: set[str]) -> None:
-    """Remove anchor files other than the current one and those named in ``keep``."""
-    current = load(place)
-    names = keep | ({current.file_name} if current else set())
+    """Remove anchor files other than the current one and those named in ``keep``; all stay if the record is lost."""
+    try:
+        current = load(place)
+    except AnchorDamaged:
+        return  # whoever looks next says so
+    if current is None:
+        return
+    names = keep | {current.file_name}
     for path in place.state.glob("anchor-*.db"):
         if path.name not in names:
             path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from b2m import faults
 from b2m.hosts.guard import Guard
@@ -11,6 +12,7 @@ from b2m.hosts.service import Service
 from b2m.journal import Journal
 
 GUARD_GRACE = 30.0  # seconds of silence, beyond the longest step without a sign of life, that the guard bears
+
 
 class Hold:
     """One hold: the guard watches, the intent is journaled, then the server is told to let go."""
@@ -45,5 +47,7 @@ class Hold:
 
     def end(self) -> None:
         """Note in the journal that the hold is over, and end the guard."""
-        self._journal.append("released")
+        # The server is well, so a disk too full for this entry undoes nothing: the next run gives back once more.
+        with suppress(OSError):
+            self._journal.append("released")
         self._guard.disarm()

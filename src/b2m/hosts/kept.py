@@ -15,7 +15,7 @@ from b2m.errors import UnknownFormat
 from b2m.hosts.place import Place, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile
-from b2m.sqlite.merge import Replay, Rules, replay
+from b2m.sqlite.merge import Replay, Rule, Rules, replay
 from b2m.sqlite.signature import signature
 
 FORMAT = 1
@@ -23,7 +23,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Kept:
-    """``kept.json``. ``anchor`` is what the kept file started from, ``head`` what the file that replaced it did."""
+    """``kept.json``. ``anchor`` is what the kept file started from, ``head`` what the file that replaced it did.
+
+    ``since`` is a copy of the kept file whose rows its successor was not given; None if it was given all.
+    ``restoring``: rows of the successor were being carried back onto the kept file when the run was cut off.
+    """
 
     how: str
     path: str
@@ -33,6 +37,8 @@ class Kept:
     anchor: Mapping[str, Any] | None
     head: Mapping[str, Any]
     signature: Any = None
+    since: str | None = None
+    restoring: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -53,7 +59,7 @@ def remember_signature(place: Place, kept: Kept) -> None:
     """Note how the kept file looks from outside, so that an unwritten one is recognised without opening it."""
     seen = signature(Path(kept.path))
     if seen is not None:
-        write_json(place.state / "kept.json", {**kept.to_json(), "signature": seen.to_json()})
+        write_json(place.state / "kept.json", {**kept.to_json(), "signature": seen.to_json(), "restoring": False})
 
 
 def stray_changes(place: Place, kept: Kept) -> Changes | None:
@@ -75,6 +81,8 @@ def stray_changes(place: Place, kept: Kept) -> Changes | None:
 
 def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
     """Replay what was written to the kept file after the swap onto the live file, as one more writer."""
+    if kept.restoring:
+        rules = Rules(Rule("theirs"))  # most of it came from live, which may have moved on
     source = LiveFile(Path(kept.path), place.db)
     try:
         done = replay(place.db, Path(kept.base), source, live, rules, forward=Path(kept.base), shared=True)

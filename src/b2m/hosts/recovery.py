@@ -25,6 +25,8 @@ def recover_host(place: Place, *, service: bool = True) -> list[str]:
     journal = Journal(place.journal)
     pending = journal.pending()
     acts: list[str] = []
+    if pending.switch is not None or pending.hold is not None:
+        journal.use_reserve()  # a full disk may be what cut the run off
     if pending.switch is not None:
         switch = switches.Switch.from_json(pending.switch)
         if switches.made(place, switch):

@@ -60,8 +60,9 @@ class Session:
         self.run = run
         self.journal = Journal(place.journal)
         self.files: dict[str, Path] = {}
-        self.verified: set[str] = set()
+        self.verified: dict[str, set[str]] = {}  # file -> the checks that it passed, as it is now
         self.head: Anchor | None = None
+        self.saved: Path | None = None  # where the rows are that the candidate was not given
         self.hold: Hold | None = None
         self.swapped = False  # live is another file than before, and may still be put back
         self.progress = progress
@@ -70,6 +71,7 @@ class Session:
         self._live: LiveFile | None = None
         self._known: tuple[int, Live] | None = None  # data_version of our connection, and what live then was
         self._consumed: dict[str, int] = {}  # candidate -> data_version of live that its last replay read
+        self._took: dict[str, str] = {}  # candidate -> the snapshot that was replayed onto it
         self._snapshot_version: dict[str, int] = {}
         set_tick(self.tick)
 
@@ -104,7 +106,7 @@ class Session:
         for leftover in (self.place.state / "work").glob("*"):
             shutil.rmtree(leftover, ignore_errors=True)
         kept = keeping.load(self.place)
-        anchors.sweep(self.place, keep=set())
+        anchors.sweep(self.place, keep=_underived(kept))
         bases = {Path(kept.base)} if kept else set()
         for path in (self.place.state / "kept").glob("*"):
             if kept is None or (path not in bases and path != Path(kept.path)):
@@ -236,7 +238,9 @@ class Session:
     def _new_file(self, name: str) -> Path:
         path = self.place.work(self.run) / f"{name}.db"
         path.unlink(missing_ok=True)
-        self.verified.discard(name)
+        self.verified.pop(name, None)
+        self._consumed.pop(name, None)
+        self._took.pop(name, None)
         self.files[name] = path
         return path
 
@@ -245,7 +249,7 @@ class Session:
         anchor = anchors.load(self.place)
         head = self._new_file("head")
         down = 0
-        if anchor is not None and anchor.token == commit.token:
+        if anchor is not None and anchor.token == commit.token and not anchor.derived:
             snapshots.copy_file(anchors.check(self.place, anchor), head)
         else:
             down = pack.fetch(bucket, commit, head, progress=lambda a, b: self._progress("download", a, b))
@@ -285,13 +289,19 @@ class Session:
 
         The base of a snapshot is the anchor; that of ``live`` is the last snapshot, which moves forward with it.
         """
-        candidate = self.files[onto]
+        candidate = self.file(onto)
         if source == "live":
             since = since or "ours"
-            if since not in self.files:
-                raise errors.NotVerified(db=self.place.db, file=f"replay from live since {since}: that snapshot")
-            base = self.files[since]
+            base = self.file(since)
+            # Only what came after the snapshot is replayed here: a candidate without the snapshot's own rows would
+            # look complete, and go live without them.
+            if self._consumed.get(onto) != self._snapshot_version[since]:
+                raise errors.NotReplayed(db=self.place.db, file=onto, snapshot=since)
             live = self.live_file()
+            with live.reading():
+                version = live.version()
+            if version == self._snapshot_version[since]:
+                return merge.Replay({}, data_version=version)  # nobody wrote: the hold need not wait for a comparison
             done = merge.replay(self.place.db, base, live, candidate, rules, forward=base)
             assert done.data_version is not None
             self._consumed[onto] = done.data_version
@@ -301,10 +311,10 @@ class Session:
             if anchor is None:
                 raise errors.NoBase(db=self.place.db, path=self.place.live(), head=self.head.number if self.head else 0)
             base = anchors.check(self.place, anchor)
-            ours = self.files[source]
-            done = merge.replay(self.place.db, base, ours, candidate, rules)
+            done = merge.replay(self.place.db, base, self.file(source), candidate, rules)
             self._consumed[onto] = self._snapshot_version[source]
-            self.verified.discard(onto)
+            self._took[onto] = source
+            self.verified.pop(onto, None)
         return done
 
     def verify(self, name: str, checks: list[str], *, resolved_ok: bool) -> None:
@@ -312,27 +322,27 @@ class Session:
 
         ``resolved_ok``: a merge rule settled conflicts, so either side's value of those rows will do.
         """
-        path = self.files[name]
+        path = self.file(name)
         label = f"{name} ({path.name})"
         if "integrity" in checks:
             _fail(self.place.db, label, verify.check_integrity(path, db=self.place.db))
         if "foreign_keys" in checks:
             _fail(self.place.db, label, [str(found) for found in verify.check_foreign_keys(path, db=self.place.db)])
         anchor = anchors.load(self.place)
-        if "rows" in checks and anchor is not None and "ours" in self.files and name != "ours":
+        if "rows" in checks and anchor is not None and name in self._took:
             verify.verify_rows(
                 anchors.path_of(self.place, anchor),
-                self.files["ours"],
+                self.files[self._took[name]],
                 self.files["head"],
                 path,
                 resolved_ok,
                 db=self.place.db,
             )
-        self.verified.add(name)
+        self.verified.setdefault(name, set()).update(checks)
 
     def send(self, bucket: Bucket, name: str, number: int) -> pack.PackInfo:
         """Upload a verified file as the pack of version ``number``."""
-        if name not in self.verified:
+        if "integrity" not in self.verified.get(name, ()):
             raise errors.NotVerified(db=self.place.db, file=name)
         return pack.upload_pack(
             bucket,
@@ -383,9 +393,26 @@ class Session:
         hold.end()
         return hold.downtime or 0.0
 
-    def consume(self, snapshot: str, candidate: str) -> None:
-        """Declare that a snapshot's rows need not be on a candidate: they were saved elsewhere."""
+    def consume(self, snapshot: str, candidate: str, saved: Path) -> None:
+        """Declare that a snapshot's rows need not be on a candidate: they are in the file ``saved``."""
         self._consumed[candidate] = self._snapshot_version[snapshot]
+        self.saved = saved
+
+    def proven(self, candidate: str) -> bool:
+        """Tell whether a candidate was verified in full: with the rows of both sides, if it took any."""
+        needed = {"integrity", "foreign_keys"} | ({"rows"} if candidate in self._took else set())
+        return needed <= self.verified.get(candidate, set())
+
+    def file(self, name: str) -> Path:
+        """Return a file of the work folder; TaskFailed if no task made it."""
+        if name not in self.files:
+            there = ", ".join(sorted(self.files)) or "none"
+            raise errors.TaskFailed(what=f"{self.place.db}: no task made a file named {name}; there are: {there}")
+        return self.files[name]
+
+    def copy_of_live(self, candidate: str) -> Path:
+        """Take out of the work folder the snapshot that a candidate started from, moved on with its late replays."""
+        return self.files.pop(self._took.get(candidate, "ours"))
 
     def compare_files(self, base: Path, name: str) -> Changes:
         """Compare a file of the work folder with another one."""
@@ -412,6 +439,12 @@ class Session:
     def _progress(self, what: str, done: int, total: int) -> None:
         self.tick()
         self.progress(what, done, total)
+
+
+def _underived(kept: keeping.Kept | None) -> set[str]:
+    """Name the kept file's anchor if no bucket has it."""
+    anchor = Anchor.from_json(dict(kept.anchor)) if kept is not None and kept.anchor else None
+    return {anchor.file_name} if anchor is not None and anchor.derived else set()
 
 
 def _fail(db: str, label: str, problems: list[str]) -> None:

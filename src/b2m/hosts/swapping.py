@@ -19,15 +19,19 @@ from b2m.hosts import kept as keeping
 from b2m.hosts import switch as switches
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.kept import Kept
-from b2m.hosts.place import Place
+from b2m.hosts.place import Place, write_json
 from b2m.hosts.session import Session
 from b2m.hosts.switch import How, Switch
 from b2m.sqlite import merge
-from b2m.sqlite.live import LiveFile
+from b2m.sqlite.live import LiveFile, sidecars
 from b2m.sqlite.snapshot import copy_file
 from b2m.sqlite.swap import Barrier, prepare, set_journal_mode
+from b2m.versions.pack import hash_file
 
 DEFAULT_JOURNAL_MODE = "wal"  # of a file that no live file precedes
+
+# What the server accepted must survive whatever another file says of the same row: it was acknowledged last.
+CARRY = merge.Rules(merge.Rule("ours"), max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
 
 
 def swap(session: Session, name: str, number: int, rows: Live) -> Path:
@@ -35,12 +39,15 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
 
     ``rows`` says what the new live file has that its anchor, the downloaded head, lacks.
     """
-    place, candidate = session.place, session.files[name]
-    if name not in session.verified:
+    place, candidate = session.place, session.file(name)
+    if not session.proven(name):
         raise errors.NotVerified(db=place.db, file=name)
     assert session.head is not None
     old = place.live()
     exists = old.exists()
+    expected = session.note_consumed(name)
+    if exists and expected is None:
+        raise errors.LiveChanged(db=place.db, path=old)
     new = _target(place, old, number)
     journal_mode = session.live_file().journal_mode() if exists else DEFAULT_JOURNAL_MODE
     # A version of the number that live bears already replaces it under that name.
@@ -63,6 +70,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
             journal_mode=journal_mode,
             anchor=anchor.to_json() if anchor else None,
             head=session.head.to_json(),
+            since=str(session.saved) if session.saved else None,
         )
     switch = Switch(
         how=how,
@@ -77,11 +85,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         record=record.to_json() if record else None,
     )
     if record is not None:
-        copied = session.files.pop("ours")
-        copied.replace(record.base)
-    expected = session.note_consumed(name)
-    if exists and expected is None:
-        raise errors.LiveChanged(db=place.db, path=old)
+        session.copy_of_live(name).replace(record.base)
     _switch(session, switch, session.live_file() if exists else None, expected)
     session.swapped = True
     session.files.pop(name)
@@ -108,36 +112,32 @@ def rename(session: Session, number: int) -> Path:
     with live.reading():
         version = live.version()
     _switch(session, switch, live, version)
-    session.close_live()
-    set_journal_mode(new, journal_mode)
     if known is not None:
         session.use_new_live(replace(known, path=str(new), name=new.name, file_version=number))
     return new
 
 
-def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path | None = None) -> Path:
+def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Anchor, Path] | None) -> Path:
     """Make the kept file live again, with every row that was written to its successor since; return its path.
 
     ``base`` is a file with the rows of the successor as they were when it became live, None if nobody wrote to it;
-    ``anchor_file`` is the version that the kept file started from, if the state folder no longer has it. The
-    successor goes to ``failed/``.
+    ``origin`` is what ``origin`` returns. The successor goes to ``failed/``.
     """
     place = session.place
     failed, back = place.live(), Path(kept.path)
-    # What the server accepted must survive whatever the head says of the same row: it was acknowledged last.
-    carry = merge.Rules(merge.Rule("ours"), max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
     live = session.live_file()
     if base is None:
         with live.reading():
             consumed = live.version()
     else:
-        done = merge.replay(place.db, base, live, back, carry)
+        write_json(place.state / "kept.json", {**kept.to_json(), "restoring": True})
+        done = merge.replay(place.db, base, live, back, CARRY)
         assert done.data_version is not None
         consumed = done.data_version
     aside = place.state / "failed" / f"{session.run}.{failed.name}"
     aside.parent.mkdir(exist_ok=True)
     prepare(back, failed, kept.journal_mode)
-    anchor = Anchor.from_json(dict(kept.anchor)) if kept.anchor else None
+    anchor, anchor_file = origin or (None, None)
     switch = Switch(
         how="stable" if kept.how == "stable" else "versioned",
         old=str(failed),
@@ -147,7 +147,7 @@ def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path |
         journal_mode=kept.journal_mode,
         kept=str(aside),
         anchor=anchor.to_json() if anchor else None,
-        anchor_file=str(anchor_file or anchors.path_of(place, anchor)) if anchor else None,
+        anchor_file=str(anchor_file) if anchor_file else None,
         record=None,
     )
     _switch(session, switch, live, consumed)
@@ -155,6 +155,35 @@ def restore(session: Session, kept: Kept, base: Path | None, anchor_file: Path |
     Path(kept.base).unlink(missing_ok=True)
     session.close_live()
     return Path(switch.new)
+
+
+def origin(
+    session: Session, kept: Kept, successor: Path | None, base: Path | None = None
+) -> tuple[Anchor, Path] | None:
+    """Return the anchor of the kept file for when it is live again, and its file; None if it started from no version.
+
+    It is the version that it started from (``base``, if the state folder no longer has it), with the rows that were
+    published from here since: otherwise the next run would take its own rows in the head for somebody else's.
+    ``successor`` is a file with the rows of the successor as they were when it became live.
+    """
+    place, now = session.place, anchors.load(session.place)
+    if kept.anchor is None:
+        return None
+    start = Anchor.from_json(dict(kept.anchor))
+    file = base or anchors.path_of(place, start)
+    if successor is None or now is None or now.token == kept.head["token"]:
+        return start, file
+    common = place.work(session.run) / "common.db"
+    copy_file(file, common)
+    merge.replay(place.db, _not_carried(kept, file), Path(kept.base), common, CARRY)
+    merge.replay(place.db, successor, anchors.check(place, now), common, CARRY)
+    blake3, size = hash_file(common)
+    return Anchor(start.number, start.token, blake3, size, start.bucket_id, derived=True), common
+
+
+def _not_carried(kept: Kept, anchor: Path) -> Path:
+    """Return the file that the successor's share of the kept file's rows is counted from."""
+    return Path(kept.since) if kept.since else anchor
 
 
 def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Path | None, rules: merge.Rules) -> Path:
@@ -166,7 +195,7 @@ def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Pat
     target.unlink(missing_ok=True)
     copy_file(head, target)
     if base_anchor is not None:
-        merge.replay(session.place.db, base_anchor, Path(kept.base), target, rules)
+        merge.replay(session.place.db, _not_carried(kept, base_anchor), Path(kept.base), target, rules)
     return target
 
 
@@ -192,6 +221,10 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
                 raise
             switches.finish(place, switch)
         faults.point("switch:unlocked")
+        if switch.how == "rename":
+            # Its journal mode went with its old name; a swapped-in file was given its own before.
+            session.close_live()
+            set_journal_mode(Path(switch.new), switch.journal_mode)
         journal.append("switched")
     except BaseException:
         session.close_live()
@@ -202,17 +235,21 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
 
 
 def _target(place: Place, old: Path, number: int) -> Path:
-    """Return the path of the next live file; a file of that name that b2m did not put there is refused."""
-    if not place.versioned:
-        return old
-    new = place.folder / place.file_name(number)
-    if new == old:
+    """Return the path of the next live file; a file of that name that b2m did not put there is refused.
+
+    So is a log of that name: SQLite would play a stale one back into the new file.
+    """
+    new = place.folder / place.file_name(number) if place.versioned else old
+    if new == old and old.exists():
         return old
     kept = keeping.load(place)
     if kept is not None and kept.path == str(new):
         keeping.drop(place, kept)
     if new.exists():
         raise errors.InTheWay(db=place.db, path=new)
+    for log in sidecars(new):
+        if not log.name.endswith("-shm") and log.exists() and log.stat().st_size:
+            raise errors.InTheWay(db=place.db, path=log)
     return new
 
 

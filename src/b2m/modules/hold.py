@@ -26,13 +26,16 @@ class Hold(Module):
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
 
-    def leave(self, run: Run) -> Outcome:
+    def give_back(self, run: Run) -> None:
         """Give the database back, and see that the server is well."""
         run.gave_back = True
         try:
             run.session.give_back()
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
+
+    def leave(self, run: Run) -> Outcome:
+        """End the hold: the server has its database, and what was put live stays live."""
         downtime = run.session.end_hold()
         run.gave_back = False
         run.count_hold(downtime if self.service else None)

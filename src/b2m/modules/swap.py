@@ -46,5 +46,5 @@ class Swap(Module):
         if base is None and session.known_live() is None:
             base = run.successor(kept)  # somebody wrote just before the server was held
         with run.shielded():
-            swapping.restore(session, kept, base)
+            swapping.restore(session, kept, base, swapping.origin(session, kept, base))
         run.observe_locally()

@@ -11,6 +11,7 @@ from b2m import __version__, errors, faults
 from b2m.hosts.anchor import Anchor
 from b2m.modules.base import Module, Outcome
 from b2m.run import Run
+from b2m.sqlite.rules import check_deletes
 from b2m.versions import log
 from b2m.versions.commit import Commit, RowCounts
 from b2m.wording import rows, size
@@ -32,6 +33,8 @@ class Upload(Module):
         if changes is not None and not changes.dirty:
             assert head is not None
             return Outcome("ok", f"nothing that v{head.number} lacks")
+        if changes is not None:
+            check_deletes(db, changes, run.rules)
         assert run.lease is not None, "publishing needs the lease"
         run.lease_holds()
         number = head.number + 1 if head else facts.live.file_version or 1

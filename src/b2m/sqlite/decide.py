@@ -105,9 +105,7 @@ def _fill(place: str, spooled: Spooled, sides: _Sides) -> str:
     same_co = all_same(zip(c, o, strict=True))
     same_cb = all_same(zip(c, b, strict=True))
     # A column is in conflict if ours changed it, theirs changed it, and not to the same value.
-    clash = " OR ".join(
-        f"NOT ({same(o[i], b[i])} OR {same(c[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width
-    )
+    clash = " OR ".join(f"NOT ({same(o[i], b[i])} OR {same(c[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width)
     act = (
         f"CASE WHEN {sides.gone} THEN CASE s.op WHEN 'insert' THEN 'insert' WHEN 'delete' THEN 'none' "
         f"ELSE 'conflict' END "
@@ -116,9 +114,7 @@ def _fill(place: str, spooled: Spooled, sides: _Sides) -> str:
         f"WHEN {same_co} THEN 'none' WHEN {clash} THEN 'conflict' ELSE 'update' END"
     )
     merged = f"s.op = 'update' AND NOT ({sides.gone}) AND NOT {same_cb} AND NOT {same_co} AND NOT ({clash})"
-    final = [
-        f"iif(s.op = 'update' AND NOT ({sides.gone}) AND {same(o[i], b[i])}, {c[i]}, {o[i]})" for i in sides.width
-    ]
+    final = [f"iif(s.op = 'update' AND NOT ({sides.gone}) AND {same(o[i], b[i])}, {c[i]}, {o[i]})" for i in sides.width]
     hidden = sides.table.rowid_name
     rid = f"c.{hidden}" if hidden else "NULL"
     return (
@@ -158,8 +154,7 @@ def _take_ours(conn: apsw.Connection, place: str, spooled: Spooled, where: str) 
 
 def _keep_theirs(conn: apsw.Connection, place: str, spooled: Spooled, where: str) -> int:
     conn.execute(
-        f"UPDATE {place} AS p SET rule = 'theirs', act = 'none' "
-        f"FROM {spooled.place} AS s WHERE s.id = p.id AND {where}"
+        f"UPDATE {place} AS p SET rule = 'theirs', act = 'none' FROM {spooled.place} AS s WHERE s.id = p.id AND {where}"
     )
     return conn.changes()
 

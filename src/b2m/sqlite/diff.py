@@ -162,9 +162,7 @@ def _keyed(pair: Pair, table: Table, names: tuple[str, ...]) -> Counts:
 def sequences(pair: Pair) -> dict[str, tuple[int | None, int | None]]:
     """AUTOINCREMENT counters that differ, old and new; None where the table has none yet."""
     old, new = (_sequence(pair, schema) for schema in (pair.old, pair.new))
-    return {
-        name: (old.get(name), new.get(name)) for name in sorted({*old, *new}) if old.get(name) != new.get(name)
-    }
+    return {name: (old.get(name), new.get(name)) for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
 
 
 def _sequence(pair: Pair, schema: str) -> dict[str, int]:

@@ -33,6 +33,10 @@ class Violation:
     parent: str
     number: int
 
+    def __str__(self) -> str:
+        row = "a row" if self.rowid is None else f"row {self.rowid}"
+        return f"{row} of {self.table} has no parent in {self.parent}"
+
 
 def violations(conn: apsw.Connection, tables: Iterable[str] | None = None) -> Iterator[Violation]:
     """Check whole tables, all of them if none are named."""

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from b2m.errors import Unreadable
+
 MAGIC = b"SQLite format 3\x00"
 SIZE = 100
 _ENCODINGS = {0: "UTF-8", 1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
@@ -45,6 +47,17 @@ def read_header(path: Path) -> Header | None:
         return parse(os.pread(fd, SIZE, 0), os.fstat(fd).st_size)
     finally:
         os.close(fd)
+
+
+def require_header(path: Path, db: str) -> Header:
+    """Read the header of a static file that must be a database. Raises Unreadable."""
+    try:
+        found = read_header(path)
+    except OSError as error:
+        raise Unreadable(db=db, path=path, what=error.strerror or str(error)) from error
+    if found is None:
+        raise Unreadable(db=db, path=path, what="is not an SQLite database")
+    return found
 
 
 def set_journal_bytes(path: Path, *, wal: bool) -> None:

@@ -65,9 +65,7 @@ def _raw(path: Path) -> Iterator[tuple[Header | None, ReadAt]]:
         os.close(fd)
 
 
-def _changed_pages(
-    old: Header | None, new: Header | None, read_old: ReadAt, read_new: ReadAt
-) -> list[int] | None:
+def _changed_pages(old: Header | None, new: Header | None, read_old: ReadAt, read_new: ReadAt) -> list[int] | None:
     if old is None or new is None or old.page_size != new.page_size or old.encoding != new.encoding:
         return None
     size, shared = old.page_size, min(old.page_count, new.page_count)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import apsw
 
-from b2m.errors import CannotReplay, Unreadable
+from b2m.errors import CannotReplay
 from b2m.sqlite.connect import explained, open_scratch, static_uri, uri
-from b2m.sqlite.header import Header, read_header
+from b2m.sqlite.header import require_header
 from b2m.sqlite.live import LiveFile, require_writable
 from b2m.sqlite.pages import changed_tables, changed_tables_live
 from b2m.sqlite.schema import Schema, read_schema
@@ -49,8 +49,8 @@ def paired(
             yield pair
         return
     db = db or new.stem
-    header = _header(new, db)
-    if _header(base, db).encoding != header.encoding:
+    header = require_header(new, db)
+    if require_header(base, db).encoding != header.encoding:
         raise CannotReplay(db=db, what=f"{base} and {new} differ in text encoding")
     conn = open_scratch(header.encoding)
     try:
@@ -67,25 +67,13 @@ def paired(
         conn.close()
 
 
-def _header(path: Path, db: str) -> Header:
-    try:
-        found = read_header(path)
-    except OSError as error:
-        raise Unreadable(db=db, path=path, what=str(error.strerror)) from error
-    if found is None:
-        raise Unreadable(db=db, path=path, what="is not an SQLite database")
-    return found
-
-
 @contextmanager
-def _with_live(
-    base: Path, live: LiveFile, db: str, touched: set[str] | None, spool: Path | None
-) -> Iterator[Pair]:
+def _with_live(base: Path, live: LiveFile, db: str, touched: set[str] | None, spool: Path | None) -> Iterator[Pair]:
     if live.is_reading:
         raise RuntimeError("a comparison reads live in a bracket of its own: call it outside reading()")
     conn = live.conn
     attached: list[str] = []
-    if _header(base, db).encoding != conn.pragma("encoding"):
+    if require_header(base, db).encoding != conn.pragma("encoding"):
         raise CannotReplay(db=db, what=f"{base} and {live.path} differ in text encoding")
     try:
         with explained(db, base):

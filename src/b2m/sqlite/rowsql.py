@@ -81,9 +81,9 @@ def multiset(old: str, new: str, table: Table, names: Sequence[str]) -> str:
     For keyed tables only the rows with NULL in the key are taken, the others have their key.
     """
     where = has_no_key("t", table) if table.comparable else "TRUE"
-    aliased = ", ".join(f"{column('t', name)} AS v{i}" for i, name in enumerate(names))
+    aliased = ", ".join(f"{column('t', name)} COLLATE BINARY AS v{i}" for i, name in enumerate(names))
     values = ", ".join(f"v{i}" for i in range(len(names)))
-    groups = ", ".join(f"v{i} COLLATE BINARY, typeof(v{i})" for i in range(len(names)))
+    groups = ", ".join(f"v{i}, typeof(v{i})" for i in range(len(names)))
     return (
         f"SELECT {values}, sum(side) AS surplus FROM ("
         f"SELECT {aliased}, 1 AS side FROM {new} AS t WHERE {where} UNION ALL "

@@ -14,6 +14,7 @@ from b2m.sqlite.connect import quote_name
 
 Generated = Literal["", "virtual", "stored"]
 _HIDDEN: dict[int, Generated] = {2: "virtual", 3: "stored"}
+_COLLATIONS = {"", "BINARY", "NOCASE", "RTRIM"}
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
@@ -160,9 +161,8 @@ def _number(conn: apsw.Connection, schema: str, pragma: str) -> int:
 def _tables(conn: apsw.Connection, schema: str, entries: list[Entry]) -> Iterator[Table]:
     found = conn.execute(f"PRAGMA {quote_name(schema)}.table_list").fetchall()
     kinds = {str(name): (str(kind), bool(wr), bool(strict)) for _, name, kind, _, wr, strict in found}
-    known = {str(row[1]).upper() for row in conn.execute("PRAGMA collation_list")}
     virtual = [entry.name for entry in entries if entry.type == "table" and _is_virtual(entry.sql)]
-    unloaded = {name for name in virtual if not conn_knows(conn, schema, name)}
+    unloaded = {name for name in virtual if not _module_loaded(conn, schema, name)}
     for entry in entries:
         if entry.type != "table":
             continue
@@ -180,7 +180,7 @@ def _tables(conn: apsw.Connection, schema: str, entries: list[Entry]) -> Iterato
             virtual=entry.name in virtual,
             shadow_of=owner,
             strict=strict,
-            unknown=tuple(name for name in collations if name and name.upper() not in known),
+            unknown=tuple(name for name in collations if not _collation_loaded(conn, name)),
             sql=entry.sql,
         )
 
@@ -194,8 +194,18 @@ def _owner(name: str, virtual: list[str] | set[str]) -> str | None:
     return max((each for each in virtual if name.lower().startswith(f"{each.lower()}_")), key=len, default=None)
 
 
-def conn_knows(conn: apsw.Connection, schema: str, table: str) -> bool:
-    """Say whether the module of a virtual table is loaded."""
+def _collation_loaded(conn: apsw.Connection, name: str) -> bool:
+    """PRAGMA collation_list will not do: it lists what the schema mentions, defined or not."""
+    if name.upper() in _COLLATIONS:
+        return True
+    try:
+        conn.execute(f"EXPLAIN SELECT 'a' < 'b' COLLATE {quote_name(name)}").fetchall()
+    except apsw.Error:
+        return False
+    return True
+
+
+def _module_loaded(conn: apsw.Connection, schema: str, table: str) -> bool:
     try:
         conn.execute(f"PRAGMA {quote_name(schema)}.table_xinfo({quote_name(table)})").fetchall()
     except apsw.Error:

@@ -13,7 +13,7 @@ import apsw
 
 from b2m.errors import LiveChanged, StillOpen, Unreadable
 from b2m.sqlite.connect import connect, explained, uri
-from b2m.sqlite.header import read_header, set_journal_bytes
+from b2m.sqlite.header import require_header, set_journal_bytes
 from b2m.sqlite.live import LiveFile, require_writable, sidecars
 from b2m.sqlite.openers import Opener, who_has_open
 
@@ -131,8 +131,7 @@ def prepare(candidate: Path, like: Path, journal_mode: str) -> None:
     Neither umask nor an open of `like` is involved. Raises Unreadable if this user may not set the owner.
     """
     wanted = like.stat()
-    if read_header(candidate) is None:
-        raise Unreadable(db=like.stem, path=candidate, what="is not an SQLite database")
+    require_header(candidate, like.stem)
     set_journal_bytes(candidate, wal=journal_mode == "wal")
     found = candidate.stat()
     if (found.st_uid, found.st_gid) != (wanted.st_uid, wanted.st_gid):

@@ -14,7 +14,7 @@ import apsw
 from b2m.errors import VerifyFailed
 from b2m.sqlite.connect import explained, open_scratch, open_static, quote_name, static_uri
 from b2m.sqlite.foreign import Violation, violations
-from b2m.sqlite.header import read_header
+from b2m.sqlite.header import require_header
 from b2m.sqlite.pages import SCHEMA_TABLE, changed_tables
 from b2m.sqlite.rowsql import column, columns, has_key, match, multiset, qualified, same, same_key, same_row, scan
 from b2m.sqlite.schema import Schema, Table, differences, read_schema
@@ -30,7 +30,11 @@ def check_integrity(path: Path, *, quick: bool = False, db: str = "") -> list[st
     try:
         with explained(db or path.stem, path):
             pragma = "quick_check" if quick else "integrity_check"
-            found = [str(row[0]) for row in conn.execute(f"PRAGMA {pragma}({MAX_PROBLEMS})")]
+            try:
+                found = [str(row[0]) for row in conn.execute(f"PRAGMA {pragma}({MAX_PROBLEMS})")]
+            except apsw.CorruptError as error:
+                # So damaged that the check itself cannot go on.
+                return [str(error)]
             return [] if found == ["ok"] else found
     finally:
         conn.close()
@@ -57,6 +61,8 @@ def verify_rows(
     """
     db = db or candidate.stem
     files = {_BASE: base, _OURS: ours, _HEAD: head, _CANDIDATE: candidate}
+    for path in files.values():
+        require_header(path, db)
     touched = _touched(changed_tables(base, ours), changed_tables(head, candidate))
     with _all_attached(db, files) as conn:
         schemas = {name: read_schema(conn, name) for name in files}
@@ -78,8 +84,7 @@ def _touched(ours: set[str] | None, candidate: set[str] | None) -> set[str] | No
 
 @contextmanager
 def _all_attached(db: str, files: dict[str, Path]) -> Iterator[apsw.Connection]:
-    header = read_header(files[_CANDIDATE])
-    conn = open_scratch(header.encoding if header else "UTF-8")
+    conn = open_scratch(require_header(files[_CANDIDATE], db).encoding)
     try:
         for name, path in files.items():
             with explained(db, path):
