@@ -76,8 +76,14 @@ class Bench:
         grow(live, mib << 20)
         return live
 
-    def b2m(self, what: str, *words: str, code: int = 0) -> Measured:
-        """Run b2m, which must end with ``code``; measure it."""
+    def b2m(self, what: str, *words: str, times: int = 1) -> Measured:
+        """Run b2m, which must succeed, and measure the fastest of ``times`` runs."""
+        measured = min((self._once(what, words) for _ in range(times)), key=lambda run: run.seconds)
+        self.results.append(measured)
+        print(measured.row(), flush=True)
+        return measured
+
+    def _once(self, what: str, words: tuple[str, ...]) -> Measured:
         command = [sys.executable, "-m", "b2m", *words, "--json"]
         began = time.monotonic()
         with (self.root / "out").open("wb") as out:
@@ -86,16 +92,13 @@ class Bench:
         seconds = time.monotonic() - began
         lines = [json.loads(line) for line in (self.root / "out").read_text().splitlines() if line.startswith("{")]
         ended = os.waitstatus_to_exitcode(status)
-        if ended != code:
+        if ended:
             raise SystemExit(f"b2m {' '.join(words)} ended with {ended}: {lines[-1] if lines else 'it said nothing'}")
         recaps = [line for line in lines if line["type"] == "recap"]
-        measured = Measured(what, seconds, usage.ru_maxrss * 1024 / 1e6, recaps[-1] if recaps else None)
-        self.results.append(measured)
-        print(measured.row(), flush=True)
         for line in lines:
             if line["type"] == "task" and line.get("ms", 0) >= 500:
                 print(f"    {line['ms'] / 1000:6.1f} s  {line['name']}: {line['detail']}", file=sys.stderr, flush=True)
-        return measured
+        return Measured(what, seconds, usage.ru_maxrss * 1024 / 1e6, recaps[-1] if recaps else None)
 
     def post(self, count: int) -> None:
         """Insert entries through the server."""
@@ -169,8 +172,8 @@ def measure(bench: Bench, mib: int) -> list[str]:
     bench.b2m("first sync: publish v1", "sync", *here)
     time.sleep(2)  # a verdict is remembered once the file has been left alone for a moment
     bench.b2m("status, first look", "status", *here)
-    quiet = bench.b2m("status, unchanged", "status", *here)
-    bench.b2m("sync, up to date", "sync", *here)
+    quiet = bench.b2m("status, unchanged", "status", *here, times=3)
+    bench.b2m("sync, up to date", "sync", *here, times=3)
     bench.post(200)
     bench.b2m("status, 200 rows inserted", "status", *here)
     bench.b2m("sync, ready_to_upload (200 rows)", "sync", *here)

@@ -93,7 +93,7 @@ def model(kind: type[BaseModel]) -> Callable[[], Iterator[str]]:
         schema = kind.model_json_schema()
         yield from fields(schema)
         for part in _parts_in_order(schema):
-            yield f"\n#### {title(part)}\n\n{one_line(schema['$defs'][part].get('description'))}\n"
+            yield f"\n### {title(part)}\n\n{one_line(schema['$defs'][part].get('description'))}\n"
             yield from fields(schema["$defs"][part])
 
     return lines

@@ -53,7 +53,8 @@ def adopt(target: Target, events: Events, *, version: int | None) -> Adoption:
         damaged = isinstance(facts.on_host.problem, errors.AnchorDamaged)
         if facts.on_host.problem is not None and not damaged:
             raise facts.on_host.problem
-        remembered = facts.anchor if damaged else None
+        # A derived anchor is in no bucket: nothing can be fetched that is the same.
+        remembered = facts.anchor if damaged and facts.anchor is not None and not facts.anchor.derived else None
         run = found.run(facts)
         if version is not None:
             numbers: Iterable[int] = [known_version(found, version)]

@@ -34,7 +34,7 @@ def project(folder: str | None = None) -> Project:
     """Return the project in ``folder``, or the nearest one upwards; InvalidProject, UsageError."""
     from b2m.modules import MODULES
 
-    return load_project(find_project(folder), MODULES)
+    return load_project(find_project(folder or None), MODULES)
 
 
 def targets(found: Project, dbs: Iterable[str], host: str = LOCAL) -> list[Target]:

@@ -16,10 +16,12 @@ from b2m.failures import as_failure
 from b2m.hosts.service import ServiceError
 from b2m.modules.base import Module, Outcome
 from b2m.modules.hold import Hold
-from b2m.project import Task
+from b2m.project import Limits, Task
 from b2m.run import Run
 
 Tally = dict[str, int]
+
+RETRY_PAUSE, MAX_RETRY_PAUSE = 1.0, 30.0  # seconds before the first repetition, doubled each time, and at most
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,21 @@ class Engine:
             if not self.run.target.applies(task, observed):
                 self._skipped(task.name, task.module, f"when {task.when}")
             elif task.model is None:
+                self.run.target.check_arguments(task, observed)
                 self._tasks(task.block, facts)
             else:
                 module = self.run.target.render(task, observed)
                 assert isinstance(module, Module)
-                self._task(task.name, module, task.block, facts)
+                self._task(task.name, module, task.block, facts, task.limits)
 
-    def _task(self, name: str, module: Module, block: Iterable[Task | Work], facts: dict[str, Any]) -> None:
+    def _task(
+        self,
+        name: str,
+        module: Module,
+        block: Iterable[Task | Work],
+        facts: dict[str, Any],
+        limits: Limits = Limits(),
+    ) -> None:
         reason = module.skip(self.run.facts)
         if reason is not None:
             self._skipped(name, module.key, reason)
@@ -87,7 +97,10 @@ class Engine:
         self._done.append((name, module))
         try:
             self.run.session.tick()
-            outcome = self._hold(module, block, facts) if isinstance(module, Hold) else module.apply(self.run)
+            if isinstance(module, Hold):
+                outcome = self._hold(module, block, facts)
+            else:
+                outcome = self._attempts(name, module, limits, began)
         except BaseException as error:
             self.tally["failed"] += 1
             self._emit(name, module, "failed", str(error), began)
@@ -95,6 +108,26 @@ class Engine:
         self.tally[outcome.status] += 1
         self._emit(name, module, outcome.status, outcome.detail, began)
         faults.point(f"after-task:{point}")
+
+    def _attempts(self, name: str, module: Module, limits: Limits, began: float) -> Outcome:
+        """Apply a module, again after a failure if its task has retries; each time with the task's whole timeout."""
+        session = self.run.session
+        pause = faults.setting("RETRY_PAUSE", RETRY_PAUSE)
+        for left in range(limits.retries, -1, -1):
+            try:
+                with session.limited(limits.timeout or module.usual_timeout):
+                    return module.apply(self.run)
+            except Exception as error:
+                failure = as_failure(error, self.run.target.db, "the task is tried again")
+                if not left or not _may_pass(failure):
+                    raise
+                self._emit(name, module, "retrying", f"{failure}; again in {pause:g} s, {left} left", began)
+            until = time.monotonic() + pause
+            while time.monotonic() < until:
+                session.tick()
+                time.sleep(0.05)
+            pause = min(2 * pause, MAX_RETRY_PAUSE)
+        raise AssertionError("the last try returns or raises")
 
     def _hold(self, hold: Hold, block: Iterable[Task | Work], facts: dict[str, Any]) -> Outcome:
         hold.enter(self.run)
@@ -147,3 +180,10 @@ class Engine:
     def _emit(self, name: str, module: Module, status: str, detail: str, began: float) -> None:
         took = round((time.monotonic() - began) * 1000)
         self.run.events.emit("task", name=name, module=module.key, status=status, detail=detail, ms=took)
+
+
+def _may_pass(failure: BaseException) -> bool:
+    """Tell whether a failure may be gone at the next try; a refusal or a lost lease will not be."""
+    if isinstance(failure, errors.LeaseLost):
+        return False
+    return isinstance(failure, errors.TaskFailed | errors.BucketError | errors.HostUnreachable)

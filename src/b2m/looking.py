@@ -31,6 +31,8 @@ def diff(target: Target, events: Events, limit: int) -> Difference:
         path = session.place.live()
         anchor = anchors.load(session.place)
         if not path.exists():
+            if anchor is not None:
+                raise errors.LiveMissing(db=target.db, path=path, version=anchor.number)
             raise errors.NothingHere(db=target.db, path=path)
         if anchor is None:
             raise errors.NoBase(db=target.db, path=path, head="?")

@@ -39,6 +39,7 @@ def _steps(
             yield Step(task.name, task.module, depth, f"when {task.when}")
             continue
         if task.model is None:
+            target.check_arguments(task, observed)
             yield from _steps(target, task.block, facts, observed, depth)
             continue
         module = target.render(task, observed)

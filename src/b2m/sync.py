@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from b2m import errors
@@ -10,7 +12,7 @@ from b2m.buckets.lease import acquire
 from b2m.ending import carry_strays, ended
 from b2m.engine import Engine
 from b2m.events import Events
-from b2m.facts import Facts
+from b2m.facts import BucketFacts, Facts, HostFacts, Live
 from b2m.opening import Opened, locked, opened
 from b2m.plan import Step, plan, work_in
 from b2m.project import Target
@@ -21,6 +23,7 @@ from b2m.versions import log
 from b2m.wording import size
 
 HEAL_VERSIONS = 5  # how many of the newest versions a file without an anchor is compared with
+FAILURES = (errors.TaskFailed, errors.UndoFailed, errors.BucketError, errors.HostUnreachable)
 SPARE = 16 << 20  # bytes that must stay free beside what a run needs
 
 
@@ -43,7 +46,7 @@ def sync(target: Target, events: Events, options: Options = Options()) -> Recap:
     Raises what made it fail, after undoing and after the playbook's ``on_refused`` or ``on_failed`` tasks; the recap
     is then in the error's ``recap`` attribute.
     """
-    with locked(target, events, wait=options.wait) as found:
+    with _told(target, events), locked(target, events, wait=options.wait) as found:
         carry_strays(found)
         facts = found.look()
         verdict = classify(facts)
@@ -54,6 +57,28 @@ def sync(target: Target, events: Events, options: Options = Options()) -> Recap:
         engine = Engine(run)
         events.emit("state", db=target.db, host=target.host, state=verdict.state, reason=verdict.reason)
         return ended(found, run, engine, verdict, lambda: _sync(found, run, engine, verdict, options))
+
+
+@contextmanager
+def _told(target: Target, events: Events) -> Iterator[None]:
+    """Let the playbook tell also of what went wrong before there was anything to run, when nothing could be seen."""
+    try:
+        yield
+    except (errors.Refused, *FAILURES) as error:
+        if getattr(error, "recap", None) is None:
+            with opened(target, events) as found:
+                live = Live(path=str(target.folder), name="")
+                _tell(Engine(found.run(found.facts(HostFacts(live), BucketFacts()))), error, "failed")
+        raise
+
+
+def _tell(engine: Engine, error: errors.B2mError, state: str) -> None:
+    """Run the playbook's ``on_refused`` or ``on_failed`` tasks."""
+    target = engine.run.target
+    if isinstance(error, errors.Refused):
+        engine.tell(target.tasks("on_refused"), state="refused", refusal=str(error), reason=error.reason)
+    else:
+        engine.tell(target.tasks("on_failed"), state=state, failure=str(error))
 
 
 def heal(found: Opened, run: Run) -> bool:
@@ -91,11 +116,8 @@ def _sync(found: Opened, run: Run, engine: Engine, verdict: Verdict, options: Op
         else:
             assert verdict.refusal is not None
             raise verdict.refusal
-    except errors.Refused as refusal:
-        engine.tell(target.tasks("on_refused"), state="refused", refusal=str(refusal), reason=refusal.reason)
-        raise
-    except (errors.TaskFailed, errors.UndoFailed, errors.BucketError, errors.HostUnreachable) as failure:
-        engine.tell(target.tasks("on_failed"), state=verdict.state, failure=str(failure))
+    except (errors.Refused, *FAILURES) as error:
+        _tell(engine, error, verdict.state)
         raise
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -20,8 +20,7 @@ def at_once(world: World, *runs: tuple[str, ...], wait: bool) -> list[Done]:
     """Start several syncs, each of a host or with more arguments, and wait for all of them."""
     more = WAIT if wait else ()
     started = [world.start_b2m("sync", "--json", "--db", "ipm", "--host", *run, *more) for run in runs]
-    ended = [process.communicate(timeout=300) for process in started]
-    return [Done(process.returncode, *text) for process, text in zip(started, ended, strict=True)]
+    return [ended(process) for process in started]
 
 
 def refused_by_a_lock(done: Done) -> bool:
@@ -107,36 +106,35 @@ def test_two_runs_on_one_host_at_the_same_moment(world: World, wait: bool) -> No
         assert_all_there(world, world.restored(), shadow)
 
 
-class SlowHold:
-    """A service for one host whose ``stop`` says that it began, and ends when it is told to: a run stays in its hold."""
+class Held:
+    """A sync of a member that carries rows onto a newer version, and stays in its hold until it is told to go on."""
 
     def __init__(self, world: World, host: str) -> None:
-        self.began, self._go = world.root / f"{host}-held", world.root / f"{host}-go"
-        os.mkfifo(self.began)
-        os.mkfifo(self._go)
-        stop = f"echo held > {self.began.name}; read line < {self._go.name}"
-        plain = f"      {host}:\n        folder: {host}/dbs\n        databases:\n          ipm: {{}}\n"
+        began, self._go = world.root / "held", world.root / "go"
+        plain = f"      {host}:\n        folder: {host}/dbs\n        databases:\n          ipm: {{}}\n          emoji: {{}}\n"
         slow = (
             f"      {host}:\n        folder: {host}/dbs\n        services:\n          slow:\n"
-            f'            stop: "{stop}"\n            start: "true"\n            stop_timeout: 120s\n'
-            f"        databases:\n          ipm:\n            service: slow\n"
+            f'            stop: "touch {began.name}; until [ -e {self._go.name} ]; do sleep 0.02; done"\n'
+            f'            start: "true"\n            stop_timeout: 120s\n'
+            f"        databases:\n          ipm:\n            service: slow\n          emoji:\n            service: null\n"
         )
         world.change("inventory.yaml", plain, slow)
+        world.insert(host, f"from-{host}")
+        self.process = world.start_b2m("sync", "--json", "--db", "ipm", "--host", host)
+        until = time.monotonic() + 60
+        while not began.exists() and self.process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        assert began.exists(), self.process.communicate()
 
-    def wait_until_held(self) -> None:
-        assert self.began.read_text() == "held\n"
+    def go_on(self) -> Done:
+        """Let it end."""
+        self._go.touch()
+        return ended(self.process)
 
-    def go_on(self) -> None:
-        self._go.write_text("go on\n")
 
-
-def holding(world: World, host: str) -> tuple[SlowHold, subprocess.Popen[str]]:
-    """Start a sync that carries a member's rows onto a newer version, and return when it is in its hold."""
-    world.insert(host, f"from-{host}")
-    slow = SlowHold(world, host)
-    process = world.start_b2m("sync", "--json", "--db", "ipm", "--host", host)
-    slow.wait_until_held()
-    return slow, process
+def ended(process: subprocess.Popen[str]) -> Done:
+    out, err = process.communicate(timeout=120)
+    return Done(process.returncode, out, err)
 
 
 @pytest.fixture
@@ -152,7 +150,7 @@ def outdated(world: World) -> World:
 
 def test_a_run_that_finds_the_lease_taken_says_who_has_it_and_leaves(outdated: World) -> None:
     world = outdated
-    slow, process = holding(world, "ann")
+    held = Held(world, "ann")
     try:
         world.insert("ben", "from-ben")
         assert world.status("ben")["state"] == "locked"
@@ -168,38 +166,34 @@ def test_a_run_that_finds_the_lease_taken_says_who_has_it_and_leaves(outdated: W
         assert world.head() == 2
         waiting = world.start_b2m("sync", "--json", "--db", "ipm", "--host", "ben", *WAIT)
     finally:
-        slow.go_on()
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (out, err)
-    out, err = waiting.communicate(timeout=60)
-    assert waiting.returncode == 0, (out, err)
+        first = held.go_on()
+    second = ended(waiting)
+    assert (first.code, second.code) == (0, 0), (first, second)
     assert log.numbers(world.bucket, "ipm") == [1, 2, 3, 4]
     assert {"from-ann", "from-ben", "the-second-version"} <= world.slugs(world.restored())
 
 
 def test_a_second_run_on_the_same_host_leaves_or_waits(outdated: World) -> None:
     world = outdated
-    slow, process = holding(world, "ann")
+    held = Held(world, "ann")
     try:
         done = world.sync("ann")
         assert refused_by_a_lock(done)
         (text,) = [line["text"] for line in done.json if line["type"] == "error"]
-        assert f"(pid {process.pid} on this host)" in text
+        assert f"(pid {held.process.pid} on this host)" in text
         waiting = world.start_b2m("sync", "--json", "--db", "ipm", "--host", "ann", *WAIT)
     finally:
-        slow.go_on()
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (out, err)
-    out, err = waiting.communicate(timeout=60)
-    assert waiting.returncode == 0, (out, err)
-    assert Done(0, out, err).recap["after"] == "up_to_date"
+        first = held.go_on()
+    second = ended(waiting)
+    assert (first.code, second.code) == (0, 0), (first, second)
+    assert second.recap["after"] == "up_to_date"
     assert log.numbers(world.bucket, "ipm") == [1, 2, 3]
 
 
 def test_a_run_whose_lease_was_broken_stops_before_it_changes_anything(outdated: World) -> None:
     world = outdated
     live = world.live("ann")
-    slow, process = holding(world, "ann")
+    held = Held(world, "ann")
     try:
         assert world.b2m("unlock", "--db", "ipm").code == 1
         assert world.status("ben")["lease"] is not None, "without --force nothing is broken"
@@ -208,9 +202,7 @@ def test_a_run_whose_lease_was_broken_stops_before_it_changes_anything(outdated:
         world.insert("ben", "from-ben")
         assert world.sync("ben").recap["to_version"] == 3
     finally:
-        slow.go_on()
-        out, err = process.communicate(timeout=60)
-    done = Done(process.returncode, out, err)
+        done = held.go_on()
     assert done.code == 9, done
     assert [line["error"] for line in done.json if line["type"] == "error"] == ["LeaseLost"]
     assert (world.live("ann"), world.head()) == (live, 3)
@@ -221,21 +213,31 @@ def test_a_run_whose_lease_was_broken_stops_before_it_changes_anything(outdated:
     assert_in_step(world, host="ann")
 
 
-def test_the_lease_of_a_dead_run_is_taken_over(outdated: World) -> None:
-    """By its own host at once; by others when they have seen no sign of life for as long as it promised one."""
-    world = outdated
-    world.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 3s")
-    world.insert("ann", "from-ann")
-    world.insert("ben", "from-ben")
-    for number, (dead, other) in enumerate((("ann", "ben"), ("ben", "ann")), start=3):
-        killed = world.sync(dead, env={"B2M_FAULT": "before-task:1:download"})
-        assert killed.code == -signal.SIGKILL, killed
-        assert refused_by_a_lock(world.sync(other)), "it may still be alive"
-        if other == "ben":
-            assert world.status(other)["state"] == "locked"
-            done = world.sync(other, "ipm", *WAIT)
-        else:
-            done = world.sync(dead)
-        assert done.code == 0, done
-        assert done.recap["to_version"] == number
-        world.insert(other, f"{other}-{number}")
+@pytest.fixture
+def died(outdated: World) -> World:
+    """ann's run was killed while it had the lease, which it had promised to renew every second."""
+    outdated.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 3s")
+    outdated.insert("ann", "from-ann")
+    outdated.insert("ben", "from-ben")
+    killed = outdated.sync("ann", env={"B2M_FAULT": "before-task:1:download"})
+    assert killed.code == -signal.SIGKILL, killed
+    return outdated
+
+
+def test_a_dead_runs_own_host_takes_its_lease_over_at_once(died: World) -> None:
+    assert died.sync("ann").recap["to_version"] == 3
+    assert "from-ann" in died.slugs(died.restored())
+
+
+@pytest.mark.parametrize("wait", [False, True], ids=["without --wait", "with --wait"])
+def test_others_take_a_dead_runs_lease_over_when_they_have_seen_no_sign_of_life(died: World, wait: bool) -> None:
+    assert refused_by_a_lock(died.sync("ben")), "it may still be alive"
+    assert died.status("ben")["state"] == "locked"
+    done = died.sync("ben", "ipm", *WAIT) if wait else died.sync("ben")
+    until = time.monotonic() + 60
+    while not wait and refused_by_a_lock(done) and time.monotonic() < until:
+        done = died.sync("ben")  # as cron would
+    assert done.code == 0, done
+    assert done.recap["to_version"] == 3
+    assert died.sync("ann").recap["to_version"] == 4
+    assert {"from-ann", "from-ben"} <= died.slugs(died.restored())

@@ -25,6 +25,13 @@ def test_the_same_change_on_both_sides_is_there_already(make: Make) -> None:
     assert three.untouched()
 
 
+def test_a_change_that_others_made_as_part_of_theirs_is_there_already(make: Make) -> None:
+    three = Three(make, *T)
+    done = three.merge("UPDATE t SET a = 'x' WHERE id = 1", "UPDATE t SET a = 'x', b = 'y' WHERE id = 1")
+    assert (done.counts, done.identical, done.merged) == ({}, 1, 0)
+    assert three.untouched()
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "kind", "text"),
     [

@@ -24,7 +24,7 @@ def script(world: World, verb: str, *, before: str = "true", after: str = "true"
     In them ``$calls`` counts the calls of this command, from 1.
     """
     inventory = (world.root / "inventory.yaml").read_text()
-    found = re.search(rf'{verb}: "(.*)"', inventory)
+    found = re.search(rf'\b{verb}: "(.*)"', inventory)
     assert found
     if not found[1].startswith("sh "):
         command = re.sub(r"\{\{ db.name \}\}", "$1", found[1])

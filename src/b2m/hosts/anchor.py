@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from b2m.errors import AnchorDamaged, UnknownFormat
+from b2m.errors import AnchorDamaged, Refused, UnknownFormat
 from b2m.hosts.place import Place, fsync_folder, read_json, write_json
 from b2m.versions.pack import hash_file
 
@@ -52,9 +52,12 @@ def load(place: Place) -> Anchor | None:
     if not path.exists():
         return None
     data = read_json(path)
-    if data is None:
-        raise AnchorDamaged(db=place.db, path=path, what="is not readable")
-    return Anchor.from_json(data)
+    try:
+        if data is not None:
+            return Anchor.from_json(data)
+    except (KeyError, TypeError):
+        pass
+    raise AnchorDamaged(db=place.db, path=path, what="is not readable")
 
 
 def path_of(place: Place, anchor: Anchor) -> Path:
@@ -88,7 +91,7 @@ def sweep(place: Place, keep: set[str]) -> None:
     """Remove anchor files other than the current one and those named in ``keep``; all stay if the record is lost."""
     try:
         current = load(place)
-    except AnchorDamaged:
+    except Refused:
         return  # whoever looks next says so
     if current is None:
         return

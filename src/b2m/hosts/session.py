@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from b2m.facts import HostFacts, Live
 from b2m.hosts import anchor as anchors
 from b2m.hosts import kept as keeping
 from b2m.hosts.anchor import Anchor
+from b2m.hosts.command import Finished, run_command
 from b2m.hosts.hold import Hold
 from b2m.hosts.lock import HostLock, holder
 from b2m.hosts.place import Place, read_json, write_json
@@ -67,6 +68,7 @@ class Session:
         self.swapped = False  # live is another file than before, and may still be put back
         self.progress = progress
         self._stop = stop
+        self._limit, self._timeout = float("inf"), 0.0  # monotonic end of the task's time, and that time in seconds
         self._lock: HostLock | None = None
         self._live: LiveFile | None = None
         self._known: tuple[int, Live] | None = None  # data_version of our connection, and what live then was
@@ -87,15 +89,35 @@ class Session:
                     what=f"{self.place.db}: the work inside the hold took longer than "
                     f"max_downtime ({self.hold.max_downtime:g} s)"
                 )
+        if time.monotonic() > self._limit:
+            raise errors.TaskFailed(what=f"{self.place.db}: the task took longer than its timeout ({self._timeout:g} s)")
+
+    @contextmanager
+    def limited(self, timeout: float | None) -> Iterator[None]:
+        """Let ``tick`` end the work inside once so many seconds have passed; None sets no limit."""
+        self._timeout = timeout or 0.0
+        self._limit = time.monotonic() + timeout if timeout else float("inf")
+        try:
+            yield
+        finally:
+            self._limit = float("inf")
+
+    def shell(self, command: str, cwd: str) -> Finished:
+        """Run a command of a playbook; a signal, its timeout or the end of the allowed downtime end it."""
+        return run_command(command, cwd, self.tick)
 
     def lock(self, wait: float) -> None:
         """Become the only run that changes this database here, or raise Locked."""
-        if not self.place.folder.is_dir():
-            raise errors.Unreadable(db=self.place.db, path=self.place.folder, what="the folder does not exist")
+        self._require_folder()
         try:
             self._lock = HostLock(self.place.state / "lock", self.place.db, self.run, wait=wait)
         except OSError as error:
             raise errors.Unreadable(db=self.place.db, path=self.place.state, what=error.strerror) from None
+
+    def _require_folder(self) -> None:
+        # It is never made here: a disk that is not mounted must not look like a host without databases.
+        if not self.place.folder.is_dir():
+            raise errors.Unreadable(db=self.place.db, path=self.place.folder, what="the folder does not exist")
 
     def recover(self) -> list[str]:
         """Settle on the host what a dead run left; the publication, if one is open, is the caller's."""
@@ -147,6 +169,7 @@ class Session:
         problem: errors.Refused | None = None
         strays = 0
         try:
+            self._require_folder()
             anchor = anchors.load(self.place)
             if os.path.lexists(path):
                 live = self._look_at_live(path, anchor)
@@ -194,8 +217,8 @@ class Session:
         if (
             seen is not None
             and remembered is not None
-            and remembered["anchor"] == token
-            and remembered["signature"] == seen.to_json()
+            and remembered.get("anchor") == token
+            and remembered.get("signature") == seen.to_json()
         ):
             return _live_from(found, remembered)
         live = self.live_file()

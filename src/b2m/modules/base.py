@@ -29,6 +29,8 @@ class Module(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     key: ClassVar[str]
+    repeatable: ClassVar[bool] = False  # may a playbook ask for retries: doing it twice is doing it once
+    usual_timeout: ClassVar[float | None] = None  # seconds that it may take where its task does not say
 
     def skip(self, facts: Facts) -> str | None:
         """Return why there is nothing to do, judged from facts alone; None if there is."""

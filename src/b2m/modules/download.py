@@ -17,6 +17,7 @@ class Download(Module):
     """Fetch a version, check it against its commit, and make it the candidate."""
 
     key: ClassVar[str] = "download"
+    repeatable: ClassVar[bool] = True
 
     version: int | Literal["head"] = Field("head", description="which version: a number, or head")
     as_: str = Field("candidate", alias="as", description="the name of the file in the work folder")

@@ -14,6 +14,7 @@ class Message(Module):
     """Print a line, and put it into the run record."""
 
     key: ClassVar[str] = "message"
+    repeatable: ClassVar[bool] = True
 
     text: str = Field(min_length=1, description="what to say")
 

@@ -16,6 +16,7 @@ class Snapshot(Module):
     """Copy the live file, consistently, without keeping the server from writing."""
 
     key: ClassVar[str] = "snapshot"
+    repeatable: ClassVar[bool] = True
 
     as_: str = Field("ours", alias="as", description="the name of the copy in the work folder")
 

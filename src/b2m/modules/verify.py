@@ -21,6 +21,7 @@ class Verify(Module):
     """Check a file of the work folder; swap and upload refuse what was not verified."""
 
     key: ClassVar[str] = "verify"
+    repeatable: ClassVar[bool] = True
 
     file: str = Field("candidate", description="the file in the work folder")
     checks: list[Check] = Field(

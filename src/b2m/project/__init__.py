@@ -3,13 +3,15 @@
 from b2m.project.load import Project, find_project, load_project
 from b2m.project.models import LOCAL, STATES, MaxDeletes, Merge, MergeRule, Policy, Strict
 from b2m.project.target import Service, Target
-from b2m.project.tasks import Modules, Playbook, Task, walk
-from b2m.project.units import Duration, Size
+from b2m.project.tasks import Limits, Modules, Playbook, Task, walk
+from b2m.project.units import Command, Duration, Size
 
 __all__ = [
     "LOCAL",
     "STATES",
+    "Command",
     "Duration",
+    "Limits",
     "MaxDeletes",
     "Merge",
     "MergeRule",

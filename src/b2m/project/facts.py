@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from b2m.project.sandbox import FUNCTIONS
+
 FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "db": {
@@ -67,3 +69,8 @@ COMMAND_FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """What the commands of a service may name: they are the same for every run, so that a recovery can repeat them."""
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a name is taken, so that no variable can have it."""
+    return name in FACTS or name in COMMAND_FACTS or name in FUNCTIONS

@@ -12,16 +12,19 @@ from pydantic import BaseModel
 
 from b2m.errors import InvalidProject, UsageError
 from b2m.project import rules
-from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
+from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile
 from b2m.project.problems import Position, Problems, suggest
-from b2m.project.reader import RoleSource, TaskReader, read_playbook
+from b2m.project.reader import TaskReader, read_playbook
+from b2m.project.roles import RoleFile, RoleSource
 from b2m.project.scope import Layer, Source
 from b2m.project.target import Host, Target, absolute, resolve
-from b2m.project.tasks import Modules, Playbook
+from b2m.project.tasks import Modules, Playbook, Task
 from b2m.project.wording import validate
 from b2m.project.yaml import Document, parse
 
 INVENTORY = "inventory.yaml"
+SHARED = "x-"
+"""How a top-level key begins that only holds values for anchors."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,6 +38,7 @@ class Project:
     hosts: Mapping[str, Host]
     playbooks: Mapping[str, Playbook]
     roles: Mapping[str, RoleSource] = field(repr=False)
+    documents: Mapping[str, Document] = field(repr=False, default_factory=dict)
 
     @property
     def databases(self) -> tuple[str, ...]:
@@ -46,8 +50,11 @@ class Project:
         allowed = rules.hosts_of(self.playbooks[db], self.inventory) if db in self.playbooks else ()
         return tuple(host for host in allowed if db in self.hosts[host].file.databases)
 
-    def target(self, db: str, host: str = LOCAL) -> Target:
-        """Resolve one database on one host; UsageError for a name that the project does not know."""
+    def target(self, db: str, host: str = LOCAL, overrides: tuple[Layer, ...] = ()) -> Target:
+        """Resolve one database on one host; UsageError for a name that the project does not know.
+
+        ``overrides`` are the variables of ``-e``; InvalidProject if an argument of a role does not take their value.
+        """
         known = self.inventory.databases
         if db not in known:
             raise UsageError(what=f"unknown database {db}{suggest(db, known, label=f'{INVENTORY} knows')}")
@@ -64,7 +71,14 @@ class Project:
         found = self.hosts[host]
         if found.group is None:
             found = Host(LOCAL, None, _local_file(database.folder, (db,)), found.layers, found.source)
-        return resolve(self.root, db, database, found, playbook, bucket)
+        if overrides:
+            problems = Problems()
+            for arguments in playbook.includes():
+                for layer in overrides:
+                    for name in layer.values.keys() & arguments.specs.keys():
+                        arguments.check_value(name, layer, problems)
+            problems.raise_any()
+        return resolve(self.root, db, database, found, playbook, bucket, overrides)
 
 
 def find_project(named: Path | str | None = None, start: Path | None = None) -> Path:
@@ -89,16 +103,37 @@ def load_project(root: Path, modules: Modules) -> Project:
     ``modules`` maps the key of each module to the model of its arguments.
     """
     problems = Problems()
-    inventory_document = _read(root, root / INVENTORY, problems)
+    read = read_project(root, modules, problems)
+    problems.raise_any()
+    if read.inventory is None:
+        raise InvalidProject([f"{INVENTORY}:1:1: it could not be read"])
+    return Project(root, read.inventory, read.hosts, read.playbooks, read.roles, read.documents)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What could be read of a project, right or wrong; ``role_tasks`` are the roles' tasks, each read on its own."""
+
+    inventory: InventoryFile | None
+    hosts: Mapping[str, Host]
+    playbooks: Mapping[str, Playbook]
+    roles: Mapping[str, RoleSource]
+    role_tasks: Mapping[str, tuple[Task, ...]]
+    documents: Mapping[str, Document]
+
+
+def read_project(root: Path, modules: Modules, problems: Problems) -> Reading:
+    """Read as much of a project as can be read; what is wrong goes to ``problems``."""
+    documents: dict[str, Document] = {}
+    inventory_document = _read(root, root / INVENTORY, problems, documents)
     inventory = _model(InventoryFile, inventory_document, problems)
-    found = dict(_roles(root, problems))
+    found = dict(_roles(root, problems, documents))
     reader = TaskReader(modules, found, problems)
     roles = {name: role for name, role in found.items() if role is not None}
-    for role in roles.values():
-        reader.read_role(role)
+    role_tasks = {name: reader.read_role(role) for name, role in roles.items()}
     playbooks: dict[str, Playbook] = {}
     for path in _files(root / "playbooks", root, problems):
-        document = _read(root, path, problems)
+        document = _read(root, path, problems, documents)
         file = _model(PlaybookFile, document, problems)
         if document is None or file is None:
             continue
@@ -114,10 +149,7 @@ def load_project(root: Path, modules: Modules) -> Project:
         rules.check_inventory(inventory, inventory_document, hosts.values(), problems)
         for playbook in playbooks.values():
             rules.check_playbook(playbook, inventory, hosts, problems)
-    problems.raise_any()
-    if inventory is None:
-        raise InvalidProject([f"{INVENTORY}:1:1: it could not be read"])
-    return Project(root, inventory, hosts, playbooks, roles)
+    return Reading(inventory, hosts, playbooks, roles, role_tasks, documents)
 
 
 def _hosts(inventory: InventoryFile, document: Document) -> dict[str, Host]:
@@ -137,12 +169,12 @@ def _local_file(folder: str, databases: Mapping[str, object] | tuple[str, ...]) 
     return HostFile(folder=folder, databases={db: HostDatabaseFile() for db in databases})
 
 
-def _roles(root: Path, problems: Problems) -> Iterator[tuple[str, RoleSource | None]]:
+def _roles(root: Path, problems: Problems, documents: dict[str, Document]) -> Iterator[tuple[str, RoleSource | None]]:
     folder = root / "roles"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not path.is_dir() or path.name.startswith("."):
             continue
-        document = _read(root, path / "role.yaml", problems)
+        document = _read(root, path / "role.yaml", problems, documents)
         file = _model(RoleFile, document, problems)
         yield path.name, RoleSource(path.name, file, document) if document is not None and file is not None else None
 
@@ -155,7 +187,8 @@ def _files(folder: Path, root: Path, problems: Problems) -> Iterator[Path]:
             yield path
 
 
-def _read(root: Path, path: Path, problems: Problems) -> Document | None:
+def _read(root: Path, path: Path, problems: Problems, documents: dict[str, Document]) -> Document | None:
+    """Read one file and keep it whole in ``documents``; returned is what is not there only to be used elsewhere."""
     shown = _shown(root, path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -167,7 +200,11 @@ def _read(root: Path, path: Path, problems: Problems) -> Document | None:
     except OSError as error:
         problems.add(Position(shown, 1, 1), f"cannot be read: {(error.strerror or str(error)).lower()}")
         return None
-    return parse(text, shown, problems)
+    document = parse(text, shown, problems)
+    if document is None:
+        return None
+    documents[shown] = document
+    return document.without(SHARED)
 
 
 def _model(model: type[Model], document: Document | None, problems: Problems) -> Model | None:

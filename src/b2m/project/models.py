@@ -20,27 +20,28 @@ LOCAL = "local"
 """The host that always exists: this machine."""
 
 
-def _problem(what: str) -> PydanticCustomError:
+def broken_rule(what: str) -> PydanticCustomError:
+    """What a validator raises: a finding in plain words."""
     return PydanticCustomError("rule", "{what}", {"what": what})
 
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
-        raise _problem(f"{value!r} is no name: letters, digits, _ and - only")
+        raise broken_rule(f"{value!r} is no name: letters, digits, _ and - only")
     return value
 
 
 def _var_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
-        raise _problem(f"{value!r} is no name for a variable: letters, digits and _ only")
+        raise broken_rule(f"{value!r} is no name for a variable: letters, digits and _ only")
     return value
 
 
 def _file_pattern(value: str) -> str:
     if "/" in value or value.startswith(".") or not value:
-        raise _problem("a file name is expected, without a folder")
+        raise broken_rule("a file name is expected, without a folder")
     if value.count("{version}") > 1 or re.search(r"[{}]", value.replace("{version}", "")):
-        raise _problem("only {version} may stand in braces, once")
+        raise broken_rule("only {version} may stand in braces, once")
     return value
 
 
@@ -68,9 +69,9 @@ class MergeRule(Strict):
     @model_validator(mode="after")
     def _newest_has_a_column(self) -> MergeRule:
         if self.on_conflict == "newest" and not self.by:
-            raise _problem("on_conflict: newest needs by, the column that tells which row is newer")
+            raise broken_rule("on_conflict: newest needs by, the column that tells which row is newer")
         if self.on_conflict != "newest" and self.by:
-            raise _problem("by is only read with on_conflict: newest")
+            raise broken_rule("by is only read with on_conflict: newest")
         return self
 
 
@@ -125,14 +126,6 @@ class PlaybookFile(Strict):
     on_failed: RawTasks = Field(default=(), description="tasks after a failure was undone; they change nothing")
 
 
-class RoleFile(Strict):
-    """roles/<name>/role.yaml: tasks that several playbooks share."""
-
-    about: str | None = Field(default=None, description="a sentence for people")
-    defaults: Vars = Field(default_factory=dict, description="values that inventory and playbook may override")
-    tasks: RawTasks = Field(description="what the role does")
-
-
 class FolderBucket(Strict):
     """A bucket that is a folder, here or on a mounted disk."""
 
@@ -159,7 +152,7 @@ class HealthFile(Strict):
     @model_validator(mode="after")
     def _one_probe(self) -> HealthFile:
         if (self.url is None) == (self.command is None):
-            raise _problem("needs either url or command")
+            raise broken_rule("needs either url or command")
         return self
 
 
@@ -179,9 +172,9 @@ class ServiceFile(Strict):
         for one, other in (("stop", "start"), ("disconnect", "connect")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 there, missing = (one, other) if getattr(self, one) else (other, one)
-                raise _problem(f"{there} needs {missing} beside it")
+                raise broken_rule(f"{there} needs {missing} beside it")
         if (self.stop is None) == (self.disconnect is None):
-            raise _problem("a service has either stop and start, or disconnect and connect")
+            raise broken_rule("a service has either stop and start, or disconnect and connect")
         return self
 
 

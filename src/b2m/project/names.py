@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from b2m.project import expressions, templates
-from b2m.project.facts import COMMAND_FACTS, FACTS, ONLY_IN
+from b2m.project.facts import COMMAND_FACTS, FACTS, ONLY_IN, is_built_in
 from b2m.project.problems import Position, Problems, suggest
-from b2m.project.sandbox import FUNCTIONS, TemplateProblem
+from b2m.project.sandbox import TemplateProblem
 from b2m.project.scope import Layer
 from b2m.project.target import Host
 from b2m.project.tasks import Playbook, Task, walk
@@ -16,17 +16,18 @@ from b2m.project.tasks import Playbook, Task, walk
 
 @dataclass(frozen=True)
 class _Site:
-    """One expression, where it stands, and on each host the layers of variables that it sees."""
+    """One expression, where it stands, on each host the layers of variables that it sees, and what its roles require."""
 
     text: str
     at: Position
     bare: bool
     sees: Mapping[str, tuple[Layer, ...]]
+    given: frozenset[str] = frozenset()
 
 
 def check_playbook_names(playbook: Playbook, hosts: Iterable[Host], problems: Problems) -> None:
     """Note every name in a playbook that is no fact and, on one of its hosts, no variable."""
-    there = _described(hosts)
+    there = described(hosts)
     _check_variable_names(playbook.layer, problems)
     for section, tasks in playbook.sections():
         for task, _ in walk(tasks):
@@ -40,6 +41,13 @@ def check_playbook_names(playbook: Playbook, hosts: Iterable[Host], problems: Pr
             _check(site, FACTS, problems)
         for site in _in_commands(host, layers):
             _check(site, COMMAND_FACTS, problems)
+
+
+def check_arguments(playbook: Playbook, hosts: Iterable[Host], problems: Problems) -> None:
+    """Note every argument that a role needs and an include does not give, and every value that it does not take."""
+    levels = {host.name: (*host.layers, playbook.layer) for host in described(hosts)}
+    for arguments in playbook.includes():
+        arguments.check(levels, problems)
 
 
 def check_host_names(host: Host, problems: Problems) -> None:
@@ -60,12 +68,11 @@ def _in_commands(host: Host, layers: tuple[Layer, ...]) -> Iterator[_Site]:
 
 def _check_variable_names(layer: Layer, problems: Problems) -> None:
     for name in layer.values:
-        if name in FACTS or name in COMMAND_FACTS or name in FUNCTIONS:
-            at = layer.source.document.key_at((*layer.source.path, name))
-            problems.add(at, f"{name} is a built-in name: choose another")
+        if is_built_in(name):
+            problems.add(layer.key_at(name), f"{name} is a built-in name: choose another")
 
 
-def _described(hosts: Iterable[Host]) -> list[Host]:
+def described(hosts: Iterable[Host]) -> list[Host]:
     """The hosts that stand in the inventory; the implicit local one, which has no variables, only if there is no other.
 
     Else no playbook could use a variable of a group.
@@ -77,19 +84,20 @@ def _described(hosts: Iterable[Host]) -> list[Host]:
 def _sites(task: Task, playbook: Playbook, hosts: list[Host]) -> Iterator[_Site]:
     sees = {host.name: (*task.defaults, *host.layers, playbook.layer, *task.vars) for host in hosts}
     if task.when is not None:
-        yield _Site(task.when, task.source.at("when"), True, sees)
+        yield _Site(task.when, task.source.at("when"), True, sees, task.needs)
     for path, text in _templates(task.args):
-        yield _Site(text, task.source.at(task.module, *path), False, sees)
+        yield _Site(text, task.source.at(task.module, *path), False, sees, task.needs)
     if task.defaults or task.vars:
-        yield from _in_layers(sees, (*task.defaults, *task.vars))
+        yield from (replace(site, given=task.needs) for site in _in_layers(sees, (*task.defaults, *task.vars)))
 
 
 def _in_layers(sees: Mapping[str, tuple[Layer, ...]], wanted: tuple[Layer, ...]) -> Iterator[_Site]:
     """The expressions in the variables of some layers; each sees the levels below its own."""
     for host, layers in sees.items():
         for index, layer in enumerate(layers):
-            for path, text in _templates(layer.values) if layer in wanted else ():
-                yield _Site(text, layer.source.at(*path), False, {host: layers[:index]})
+            for name, value in layer.values.items() if layer in wanted else ():
+                for path, text in _templates(value):
+                    yield _Site(text, layer.of(name).at(*path), False, {host: layers[:index]})
 
 
 def _templates(value: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -114,7 +122,7 @@ def _check(
             elif field is not None and field not in facts[name]:
                 has = f"{name} has no {field}{suggest(field, facts[name])}"
                 problems.add(site.at, has if facts[name] else f"{name} has no fields, so no {field}")
-        elif not reference.optional:
+        elif not reference.optional and name not in site.given:
             _check_defined(name, site, facts, problems)
 
 

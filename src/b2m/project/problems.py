@@ -11,14 +11,14 @@ from b2m.errors import InvalidProject
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place in a project file; line and column count from 1."""
+    """A place in a project file; line and column count from 1, and are 0 for what stands in no file."""
 
     file: str
     line: int
     col: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.col}"
+        return f"{self.file}:{self.line}:{self.col}" if self.line else self.file
 
 
 class Problems:
@@ -34,9 +34,13 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
+    def found(self) -> list[tuple[Position, str]]:
+        """Every problem with its place, in the order of the files."""
+        return sorted(self._found)
+
     def lines(self) -> list[str]:
         """Every problem as ``file:line:col: what``, in the order of the files."""
-        return [f"{at}: {what}" for at, what in sorted(self._found)]
+        return [f"{at}: {what}" for at, what in self.found()]
 
     def raise_any(self) -> None:
         """Raise InvalidProject with all lines, if there is one."""

@@ -9,12 +9,22 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from b2m.project import templates
-from b2m.project.models import PlaybookFile, RoleFile, Strict, Vars
+from b2m.project.arguments import Arguments
+from b2m.project.facts import is_built_in
+from b2m.project.models import PlaybookFile, Strict, Vars
 from b2m.project.problems import Position, Problems, suggest
+from b2m.project.roles import RoleSource
 from b2m.project.scope import Layer, Source
-from b2m.project.tasks import HOLD, ROLE, Modules, Playbook, Task
+from b2m.project.tasks import HOLD, ROLE, Limits, Modules, Playbook, Task
+from b2m.project.units import Duration
 from b2m.project.wording import describe, validate
 from b2m.project.yaml import Document
+
+
+_UNLIMITED = {
+    HOLD: "a hold: policy.max_downtime limits it",
+    ROLE: "a role: give it to the role's tasks",
+}
 
 
 def _condition(value: Any) -> Any:
@@ -22,37 +32,31 @@ def _condition(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-class _Frame(Strict):
+class Frame(Strict):
     """The keys of a task besides its module."""
 
     name: str | None = Field(default=None, description="what it does, for people")
     when: Annotated[str | None, BeforeValidator(_condition)] = Field(default=None, description="only if this holds")
+    timeout: Duration | None = Field(default=None, gt=0, description="the longest that it may take")
+    retries: int = Field(default=0, ge=0, le=10, description="how often it is tried again after a failure")
     vars: Vars = Field(default_factory=dict, description="of a role: values for its expressions")
     block: list[Any] = Field(default_factory=list, description="of a hold: the tasks inside it")
 
 
 @dataclass(frozen=True)
-class RoleSource:
-    """A role as read, not yet put anywhere."""
-
-    name: str
-    file: RoleFile
-    document: Document
-
-
-@dataclass(frozen=True)
 class Place:
-    """Where tasks are put: the roles around them, and the variables that those bring."""
+    """Where tasks are put: the roles around them, the variables that those bring, and the arguments that they need."""
 
     roles: tuple[str, ...] = ()
     defaults: tuple[Layer, ...] = ()
     vars: tuple[Layer, ...] = ()
+    needs: frozenset[str] = frozenset()
 
     def within(self, role: RoleSource, given: Vars, source: Source) -> Place:
         """The place inside a role that is given ``vars`` at ``source``."""
-        defaults = Layer(f"defaults of role {role.name}", role.file.defaults, Source(role.document, ("defaults",)))
-        own = Layer(f"vars of role {role.name}", given, source)
-        return Place((*self.roles, role.name), (*self.defaults, defaults), (*self.vars, own))
+        own = Layer(f"var of role {role.name}", given, source)
+        needs = self.needs | {name for name, spec in role.specs.items() if spec.required}
+        return Place((*self.roles, role.name), (*self.defaults, *role.defaults()), (*self.vars, own), needs)
 
 
 class TaskReader:
@@ -69,18 +73,26 @@ class TaskReader:
         tasks = (self._task(entry, source.below(index), place) for index, entry in enumerate(raw))
         return tuple(task for task in tasks if task is not None)
 
-    def read_role(self, role: RoleSource) -> None:
-        """Check a role on its own, so that one that no playbook uses is not left unread."""
-        source = Source(role.document, ("tasks",))
-        self.read(role.file.tasks, source, Place().within(role, {}, source))
+    def read_role(self, role: RoleSource) -> tuple[Task, ...]:
+        """Read a role on its own, so that one that no playbook uses is not left unread."""
+        document = role.document
+        for name, spec in role.specs.items():
+            at = document.key_at(("argument_specs", name))
+            if is_built_in(name):
+                self._add(at, f"{name} is a built-in name: choose another")
+            if name in role.file.defaults and (spec.required or spec.has_default):
+                said = "is required" if spec.required else "has a default"
+                self._add(document.key_at(("defaults", name)), f"{name} {said} under argument_specs: say it once")
+        source = Source(document, ("tasks",))
+        return self.read(role.file.tasks, source, Place().within(role, {}, source))
 
     def _task(self, raw: Any, source: Source, place: Place) -> Task | None:
         if not isinstance(raw, Mapping):
             self._add(source.at(), f"expected a task, that is a mapping, not {describe(raw)}")
             return None
         key = self._module_of(raw, source)
-        around = {name: value for name, value in raw.items() if name in _Frame.model_fields}
-        frame = validate(_Frame, around, source.document, self.problems, source.path) or _Frame()
+        around = {name: value for name, value in raw.items() if name in Frame.model_fields}
+        frame = validate(Frame, around, source.document, self.problems, source.path) or Frame()
         if templates.is_template(frame.name):
             self._add(source.at("name"), "a name is printed as it is: no template can stand here")
         if key is None:
@@ -100,11 +112,13 @@ class TaskReader:
             block=self.read(frame.block, source.below("block"), place),
             model=model,
             source=source,
+            limits=Limits(frame.timeout, frame.retries),
             defaults=place.defaults,
             vars=place.vars,
+            needs=place.needs,
         )
 
-    def _role(self, name: Any, frame: _Frame, source: Source, place: Place) -> Task | None:
+    def _role(self, name: Any, frame: Frame, source: Source, place: Place) -> Task | None:
         at = source.at(ROLE)
         if not isinstance(name, str):
             self._add(at, f"role: expected the name of a role, not {describe(name)}")
@@ -119,6 +133,10 @@ class TaskReader:
         if role is None:
             return None
         inside = place.within(role, frame.vars, source.below("vars"))
+        for given in frame.vars if role.file.argument_specs is not None else ():
+            if given not in role.specs:
+                at = source.document.key_at((*source.path, "vars", given))
+                self._add(at, f"role {name} has no argument {given}{suggest(given, role.specs, label='it takes')}")
         return Task(
             name=frame.name or f"role {name}",
             module=ROLE,
@@ -129,14 +147,16 @@ class TaskReader:
             source=source,
             defaults=place.defaults,
             vars=place.vars,
+            needs=place.needs,
+            arguments=Arguments(name, role.specs, source.below(ROLE), inside.defaults, inside.vars),
         )
 
     def _module_of(self, raw: Mapping[str, Any], source: Source) -> str | None:
         known = {*self.modules, ROLE}
         found = [key for key in raw if key in known]
-        unknown = [key for key in raw if key not in known and key not in _Frame.model_fields]
+        unknown = [key for key in raw if key not in known and key not in Frame.model_fields]
         for key in unknown:
-            what, choices = ("unknown key", set(_Frame.model_fields)) if found else ("unknown module", known)
+            what, choices = ("unknown key", set(Frame.model_fields)) if found else ("unknown module", known)
             self._add(source.document.key_at((*source.path, key)), f"{what} {key}{suggest(key, choices)}")
         if len(found) > 1:
             at = source.document.key_at((*source.path, found[1]))
@@ -149,6 +169,12 @@ class TaskReader:
         for name, owner in (("block", HOLD), ("vars", ROLE)):
             if name in raw and key != owner:
                 self._add(source.document.key_at((*source.path, name)), f"{name} belongs to a {owner}, not to {key}")
+        for name in ("timeout", "retries"):
+            if name in raw and key in _UNLIMITED:
+                self._add(source.document.key_at((*source.path, name)), f"{name} cannot stand on {_UNLIMITED[key]}")
+        if "retries" in raw and key not in _UNLIMITED and not getattr(self.modules[key], "repeatable", False):
+            at = source.document.key_at((*source.path, "retries"))
+            self._add(at, f"retries cannot stand on {key}: it must not be done twice")
         if key == HOLD and raw.get("block", []) == []:
             self._add(source.document.key_at((*source.path, HOLD)), "a hold needs a block with at least one task")
 
@@ -169,7 +195,7 @@ def read_playbook(file: PlaybookFile, document: Document, reader: TaskReader) ->
         hosts=file.hosts,
         about=file.about,
         policy=file.policy,
-        layer=Layer(document.file, file.vars, Source(document, ("vars",))),
+        layer=Layer("playbook", file.vars, Source(document, ("vars",))),
         scenarios={state: tasks(getattr(file.scenarios, state), "scenarios", state) for state in states},
         on_refused=tasks(file.on_refused, "on_refused"),
         on_failed=tasks(file.on_failed, "on_failed"),

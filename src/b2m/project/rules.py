@@ -10,7 +10,7 @@ from typing import Any
 
 from b2m.project import templates
 from b2m.project.models import LOCAL, InventoryFile
-from b2m.project.names import check_host_names, check_playbook_names
+from b2m.project.names import check_arguments, check_host_names, check_playbook_names
 from b2m.project.problems import Problems, suggest
 from b2m.project.target import Host
 from b2m.project.tasks import HOLD, Playbook, Task, walk
@@ -19,6 +19,8 @@ from b2m.project.yaml import Document
 _IN_HOLD_ONLY = frozenset({"swap", "rename"})
 _NOT_IN_HOLD = frozenset({"download", "upload"})
 _NEEDS_VERIFY = frozenset({"upload", "swap"})
+# A command may wake somebody after a refusal; while another run works, nobody knows what it would meet.
+_NOT_WHILE_LOCKED = frozenset({"shell"})
 _CHANGING = frozenset({"download", "snapshot", "replay", "swap", "rename", "upload", "hold"})
 _REPORT_ONLY = {
     "locked": "another run holds the lease",
@@ -110,6 +112,7 @@ def check_playbook(
             _check_service(task, there, problems)
     if all(name in hosts or name in inventory.groups for name in playbook.hosts):
         check_playbook_names(playbook, there, problems)
+        check_arguments(playbook, there, problems)
 
 
 def check_order(section: str, tasks: tuple[Task, ...], problems: Problems) -> None:
@@ -118,7 +121,7 @@ def check_order(section: str, tasks: tuple[Task, ...], problems: Problems) -> No
     for task, around in walk(tasks):
         held = any(outer.module == HOLD for outer in around)
         if section in _REPORT_ONLY:
-            if task.module in _CHANGING:
+            if task.module in _CHANGING or (section == "locked" and task.module in _NOT_WHILE_LOCKED):
                 problems.add(task.at, f"{task.module} cannot stand under {section}: {_REPORT_ONLY[section]}")
             continue
         if task.module in _IN_HOLD_ONLY and not held:

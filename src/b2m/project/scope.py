@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,28 @@ class Source:
 
 @dataclass(frozen=True)
 class Layer:
-    """The variables of one level; ``name`` says which, for people."""
+    """The variables of one level; ``name`` says which, for people.
+
+    ``tail`` leads on from a variable's name to its value, where a file says more about it than the value.
+    """
 
     name: str
     values: Mapping[str, Any]
     source: Source
+    tail: YamlPath = ()
+
+    def of(self, name: str) -> Source:
+        """Where the value of one variable came from."""
+        return self.source.below(name, *self.tail)
+
+    def key_at(self, name: str) -> Position:
+        """Where the name of one variable stands."""
+        return self.source.document.key_at((*self.source.path, name))
+
+
+def provider(name: str, layers: Sequence[Layer]) -> Layer | None:
+    """The layer that decides a variable's value, the last one that has it; None if none has."""
+    return next((layer for layer in reversed(layers) if name in layer.values), None)
 
 
 class Scope(Mapping[str, Any]):
@@ -52,7 +69,7 @@ class Scope(Mapping[str, Any]):
         for index in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[index]
             if name in layer.values:
-                return render(layer.values[name], Scope(self._facts, self._layers[:index]), layer.source.below(name))
+                return render(layer.values[name], Scope(self._facts, self._layers[:index]), layer.of(name))
         return self._facts[name]
 
     def __contains__(self, name: object) -> bool:
@@ -65,16 +82,32 @@ class Scope(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def render(value: Any, scope: Scope, source: Source) -> Any:
-    """A value with every template in it rendered; InvalidProject with line and column if one cannot be."""
+def render(value: Any, scope: Scope, source: Source, commands: Collection[str] = ()) -> Any:
+    """A value with every template in it rendered; InvalidProject with line and column if one cannot be.
+
+    ``commands`` are the keys of a mapping whose texts are shell commands.
+    """
     if isinstance(value, Mapping):
-        return {key: render(inner, scope, source.below(key)) for key, inner in value.items()}
+        return {
+            key: render_command(inner, scope, source.below(key))
+            if key in commands and templates.is_template(inner)
+            else render(inner, scope, source.below(key))
+            for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [render(inner, scope, source.below(index)) for index, inner in enumerate(value)]
     if not templates.is_template(value):
         return value
     try:
         return templates.render(value, _read(value, scope, bare=False))
+    except TemplateProblem as problem:
+        raise InvalidProject([f"{source.at()}: {problem}"]) from None
+
+
+def render_command(text: str, scope: Scope, source: Source) -> str:
+    """A shell command in which every value is one quoted word; InvalidProject with line and column if it cannot be."""
+    try:
+        return templates.render_command(text, _read(text, scope, bare=False))
     except TemplateProblem as problem:
         raise InvalidProject([f"{source.at()}: {problem}"]) from None
 

@@ -11,12 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from b2m.errors import InvalidProject
-from b2m.project import expressions, templates
 from b2m.project.models import DatabaseFile, HostDatabaseFile, HostFile, Policy, ServiceFile
-from b2m.project.scope import Layer, Scope, Source, render
+from b2m.project.scope import Layer, Scope, Source, render, render_command
 from b2m.project.tasks import Playbook, Task
-from b2m.project.templates import TemplateProblem
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,7 @@ class Target:
     services: Mapping[str, Service] = field(repr=False)
     playbook: Playbook = field(repr=False)
     layers: tuple[Layer, ...] = field(repr=False)
+    overrides: tuple[Layer, ...] = field(repr=False, default=())
 
     @property
     def policy(self) -> Policy:
@@ -72,8 +70,8 @@ class Target:
 
     @cached_property
     def vars(self) -> Mapping[str, Any]:
-        """The variables as written, group < host < playbook; templates in them are rendered when they are read."""
-        return {name: value for layer in self.layers for name, value in layer.values.items()}
+        """The variables as written, group < host < playbook < -e; templates in them are rendered when they are read."""
+        return {name: value for layer in (*self.layers, *self.overrides) for name, value in layer.values.items()}
 
     def file_name(self, version: int) -> str:
         """The live file's name at a version; the same for every version if policy.naming is stable."""
@@ -103,14 +101,27 @@ class Target:
 
     def applies(self, task: Task, observed: Mapping[str, Any]) -> bool:
         """Whether the task's ``when`` holds; InvalidProject if it cannot be told."""
-        return task.applies(self.facts(observed), self.layers)
+        return task.applies(self.facts(observed), self.layers, self.overrides)
+
+    def check_arguments(self, task: Task, observed: Mapping[str, Any]) -> None:
+        """Check what an include gives its role, now that templates have values; InvalidProject if it does not fit."""
+        if task.arguments is not None:
+            task.arguments.check_rendered(self.facts(observed), self.layers, self.overrides)
 
     def render(self, task: Task, observed: Mapping[str, Any]) -> BaseModel:
         """The task's arguments, rendered and validated; InvalidProject with line and column if they do not fit."""
-        return task.rendered(self.facts(observed), self.layers)
+        return task.rendered(self.facts(observed), self.layers, self.overrides)
 
 
-def resolve(root: Path, db: str, database: DatabaseFile, host: Host, playbook: Playbook, bucket: Path) -> Target:
+def resolve(
+    root: Path,
+    db: str,
+    database: DatabaseFile,
+    host: Host,
+    playbook: Playbook,
+    bucket: Path,
+    overrides: tuple[Layer, ...] = (),
+) -> Target:
     """Everything about one database on one host; the project was found valid before."""
     own = host.file.databases.get(db, HostDatabaseFile())
     folder = own.folder or host.file.folder
@@ -123,7 +134,7 @@ def resolve(root: Path, db: str, database: DatabaseFile, host: Host, playbook: P
         "project": str(root),
     }
     services = {
-        name: _service(root, name, service, facts, layers, host.source.below("services", name))
+        name: _service(root, name, service, facts, (*layers, *overrides), host.source.below("services", name))
         for name, service in host.file.services.items()
     }
     return Target(
@@ -142,6 +153,7 @@ def resolve(root: Path, db: str, database: DatabaseFile, host: Host, playbook: P
         services=services,
         playbook=playbook,
         layers=layers,
+        overrides=overrides,
     )
 
 
@@ -158,11 +170,7 @@ def _service(
     def command(text: str | None, *path: str) -> str:
         if text is None:
             return ""
-        try:
-            names = {reference.name for reference in expressions.read(text).references}
-            return templates.render_command(text, {known: scope[known] for known in names if known in scope})
-        except TemplateProblem as problem:
-            raise InvalidProject([f"{source.at(*path)}: {problem}"]) from None
+        return render_command(text, scope, source.below(*path))
 
     health = service.health
     verb: Literal["stop", "disconnect"] = "stop" if service.stop else "disconnect"

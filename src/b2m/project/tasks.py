@@ -10,9 +10,11 @@ from pydantic import BaseModel
 
 from b2m.errors import InvalidProject
 from b2m.project import scope as scopes
+from b2m.project.arguments import Arguments
 from b2m.project.models import Policy
 from b2m.project.problems import Position, Problems
 from b2m.project.scope import Layer, Scope, Source
+from b2m.project.units import COMMAND
 from b2m.project.wording import validate
 from b2m.project.yaml import Document
 
@@ -24,11 +26,20 @@ ROLE = "role"
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How long a task may take, in seconds, and how often it is tried again after a failure."""
+
+    timeout: float | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True)
 class Task:
     """One entry of a scenario.
 
     ``module`` is a key of the modules, or ``role`` for tasks that a role brought: then ``block`` holds them, and
-    ``when`` is asked once, before the first. ``args`` are as written; ``rendered`` gives them validated.
+    ``when`` is asked once, before the first. ``args`` are as written; ``rendered`` gives them validated. ``needs`` are
+    the arguments that the roles around it require, so that somebody gives them.
     """
 
     name: str
@@ -38,36 +49,47 @@ class Task:
     block: tuple[Task, ...]
     model: type[BaseModel] | None
     source: Source
+    limits: Limits = Limits()
     defaults: tuple[Layer, ...] = ()
     vars: tuple[Layer, ...] = ()
+    needs: frozenset[str] = frozenset()
+    arguments: Arguments | None = None
 
     @property
     def at(self) -> Position:
         """Where the task stands."""
         return self.source.at()
 
-    def scope(self, facts: Mapping[str, Any], layers: Iterable[Layer] = ()) -> Scope:
-        """What the task's expressions see: facts < role defaults < ``layers`` < the role's vars."""
-        return Scope(facts, (*self.defaults, *layers, *self.vars))
+    def scope(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()) -> Scope:
+        """What the task's expressions see: facts < role defaults < ``layers`` < the role's vars < ``top``."""
+        return Scope(facts, (*self.defaults, *layers, *self.vars, *top))
 
-    def applies(self, facts: Mapping[str, Any], layers: Iterable[Layer] = ()) -> bool:
+    def applies(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()) -> bool:
         """Whether ``when`` holds; without one it does. InvalidProject if it cannot be told."""
         if self.when is None:
             return True
-        return scopes.applies(self.when, self.scope(facts, layers), self.source.below("when"))
+        return scopes.applies(self.when, self.scope(facts, layers, top), self.source.below("when"))
 
-    def rendered(self, facts: Mapping[str, Any], layers: Iterable[Layer] = ()) -> BaseModel:
+    def rendered(
+        self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()
+    ) -> BaseModel:
         """The validated arguments; InvalidProject with line and column if a rendered value does not fit."""
         if self.model is None:
             raise TypeError("a role has no arguments")
         source = self.source.below(self.module)
-        values = scopes.render(self.args, self.scope(facts, layers), source)
+        values = scopes.render(self.args, self.scope(facts, layers, top), source, commands_of(self.model))
         problems = Problems()
         result = validate(self.model, values, source.document, problems, source.path)
         problems.raise_any()
         if result is None:
             raise InvalidProject([f"{self.at}: {self.module}: the arguments do not fit"])
         return result
+
+
+def commands_of(model: type[BaseModel]) -> frozenset[str]:
+    """The arguments of a module that are shell commands: what is put into one becomes a quoted word."""
+    fields = model.model_fields.items()
+    return frozenset(field.alias or name for name, field in fields if COMMAND in field.metadata)
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,11 @@ class Playbook:
     def expanded(self, state: str) -> tuple[Task, ...]:
         """The tasks of a state, or of ``on_refused`` and ``on_failed``, roles in place as blocks."""
         return dict(self.sections())[state]
+
+    def includes(self) -> Iterator[Arguments]:
+        """What every include of a role gives it."""
+        for _, tasks in self.sections():
+            yield from (task.arguments for task, _ in walk(tasks) if task.arguments is not None)
 
     def sections(self) -> Iterator[tuple[str, tuple[Task, ...]]]:
         """Every list of tasks with its name."""

@@ -57,6 +57,12 @@ Duration: TypeAlias = Annotated[
 ]
 """Seconds, written with a unit."""
 
+COMMAND = "shell command"
+"""Marks a field whose text is a shell command: values are put into it as quoted words."""
+
+Command: TypeAlias = Annotated[str, COMMAND]
+"""A shell command."""
+
 Size: TypeAlias = Annotated[
     int,
     BeforeValidator(_size),

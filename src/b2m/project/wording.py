@@ -37,7 +37,7 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
 }
 # A key that DESIGN promises and nothing reads yet must not look like a typing error.
-_NOT_YET = frozenset({"schedule", "argument_specs", "extensions", "bootstrap", "plain", "schema"})
+_NOT_YET = frozenset({"schedule", "extensions", "bootstrap", "plain", "schema"})
 
 
 def validate(
@@ -101,6 +101,8 @@ def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath) ->
     last = str(loc[-1]) if loc else ""
     label = f"{last}: " if loc and isinstance(loc[-1], str) and "[key]" not in detail["loc"] else ""
     if kind == "extra_forbidden":
+        if loc[0] == "argument_specs" and last == "options":
+            return "options: a role here has one entry point, write its arguments directly under argument_specs"
         if last in _NOT_YET:
             return f"{last} is not supported yet"
         return f"unknown key {last}{suggest(last, _keys_at(model, loc[:-1]))}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -38,6 +38,12 @@ class Document:
         while path and path not in self.values:
             path = path[:-1]
         return self.values.get(path) or Position(self.file, 1, 1)
+
+    def without(self, prefix: str) -> Document:
+        """The same document without the top-level keys that begin with ``prefix``; everything keeps its position."""
+        if not isinstance(self.data, Mapping) or not any(key.startswith(prefix) for key in self.data):
+            return self
+        return replace(self, data={key: value for key, value in self.data.items() if not key.startswith(prefix)})
 
     def key_at(self, path: YamlPath) -> Position:
         """Where the last key of ``path`` stands; for an item of a list, where the item begins."""

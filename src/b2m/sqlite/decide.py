@@ -104,6 +104,8 @@ def _fill(place: str, spooled: Spooled, sides: _Sides) -> str:
     b, o, c = sides.b, sides.o, sides.c
     same_co = all_same(zip(c, o, strict=True))
     same_cb = all_same(zip(c, b, strict=True))
+    # Nothing to do if each column that ours changed is so already, whatever else theirs changed.
+    done = " AND ".join(f"({same(o[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width)
     # A column is in conflict if ours changed it, theirs changed it, and not to the same value.
     clash = " OR ".join(f"NOT ({same(o[i], b[i])} OR {same(c[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width)
     act = (
@@ -111,9 +113,9 @@ def _fill(place: str, spooled: Spooled, sides: _Sides) -> str:
         f"ELSE 'conflict' END "
         f"WHEN s.op = 'insert' THEN iif({same_co}, 'none', 'conflict') "
         f"WHEN s.op = 'delete' THEN iif({same_cb}, 'delete', 'conflict') "
-        f"WHEN {same_co} THEN 'none' WHEN {clash} THEN 'conflict' ELSE 'update' END"
+        f"WHEN {done} THEN 'none' WHEN {clash} THEN 'conflict' ELSE 'update' END"
     )
-    merged = f"s.op = 'update' AND NOT ({sides.gone}) AND NOT {same_cb} AND NOT {same_co} AND NOT ({clash})"
+    merged = f"s.op = 'update' AND NOT ({sides.gone}) AND NOT {same_cb} AND NOT ({done}) AND NOT ({clash})"
     final = [f"iif(s.op = 'update' AND NOT ({sides.gone}) AND {same(o[i], b[i])}, {c[i]}, {o[i]})" for i in sides.width]
     hidden = sides.table.rowid_name
     rid = f"c.{hidden}" if hidden else "NULL"

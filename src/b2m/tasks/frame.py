@@ -117,6 +117,13 @@ def seconds(text: str | None) -> float:
         raise errors.UsageError(what=f"{text!r} is no duration: write 30s, 10m or 2h") from None
 
 
+def count(flag: str, text: str) -> int:
+    """Read a number flag; Invoke's own way ends in a traceback if it is none."""
+    if not text.isdecimal():
+        raise errors.UsageError(what=f"--{flag} {text!r} is no number")
+    return int(text)
+
+
 def for_each(targets: Sequence[Target], as_json: bool, act: Callable[[Target], int]) -> None:
     """Do something with each database, print what failed, and leave with the worst exit code."""
     from b2m import api

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, say
+from b2m.tasks.frame import DBS, chosen, count, emit, events, for_each, help_of, reported, say
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -61,15 +61,17 @@ def show_plan(target: Target, as_json: bool) -> int:
 
 @task(**DBS, help=help_of("db", "host", "project", "json", limit="how many, newest first; 0 for all"))
 def history(
-    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, limit: int = 20
+    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, limit: str = "20"
 ) -> None:
     """Show the published versions of databases."""
     with reported(c, json):
         from b2m import api
         from b2m.wording import rows, size
 
+        newest = count("limit", limit)
+
         def show(target: Target) -> int:
-            for commit in api.history(target, limit or None):
+            for commit in api.history(target, newest or None):
                 if json:
                     emit({"type": "commit", **commit.model_dump(mode="json")})
                     continue
@@ -87,13 +89,15 @@ def history(
 
 
 @task(**DBS, help=help_of("db", "host", "project", "json", rows="how many rows of each table to show"))
-def diff(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, rows: int = 5) -> None:
+def diff(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, rows: str = "5") -> None:
     """Show how a live file differs from the version it started from: counts and rows."""
     with reported(c, json):
         from b2m import api
 
+        shown = count("rows", rows)
+
         def show(target: Target) -> int:
-            found = api.diff(target, events(json), rows)
+            found = api.diff(target, events(json), shown)
             if json:
                 emit(_diff_json(found))
                 return 0
