@@ -22,6 +22,7 @@ from b2m import errors
 from b2m.modules import MODULES
 from b2m.project.facts import FACTS, ONLY_IN
 from b2m.project.models import InventoryFile, PlaybookFile, RoleFile
+from b2m.project.reader import Frame
 from b2m.tasks import namespace
 from b2m.tasks.frame import HELP
 
@@ -74,7 +75,7 @@ def modules() -> Iterator[str]:
     for key, model in MODULES.items():
         yield f"### `{key}`\n\n{one_line(model.__doc__)}\n"
         yield from fields(model.model_json_schema()) if model.model_fields else ["No arguments."]
-        yield ""
+        yield "\nIt may be given `retries`.\n" if model.repeatable else ""
 
 
 def facts() -> Iterator[str]:
@@ -184,6 +185,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "inventory": model(InventoryFile),
     "playbook": model(PlaybookFile),
     "role": model(RoleFile),
+    "task": model(Frame),
 }
 
 

@@ -47,6 +47,8 @@ class Backup(Module):
         # A copy, since the snapshot stays the base from which late rows are found.
         copy_file(session.files["ours"], target)
         session.consume("ours", "candidate", target)
+        # Of what was dropped, the candidate knows nothing: a row that is written from now on counts as it is.
+        run.rules = swapping.CARRY
         run.events.emit("message", text=f"the rows in no version are saved in {target}")
         return Outcome("changed", str(target))
 
@@ -64,7 +66,7 @@ class Restore(Module):
         assert kept is not None
         with run.shielded():
             live = swapping.restore(session, kept, session.files["successor"], self.origin)
-        run.observe_locally()
+        run.note_live(live)
         return Outcome("changed", f"{live.name} is live")
 
 
@@ -104,6 +106,7 @@ def _carry() -> Work:
 def rollback(target: Target, events: Events) -> Recap:
     """Make the kept file live again, with every row that was written since."""
     with locked(target, events) as found:
+        carry_strays(found)
         facts = found.look()
         kept = keeping.load(found.session.place)
         if kept is None:

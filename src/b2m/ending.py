@@ -27,6 +27,8 @@ def ended(found: Opened, run: Run, engine: Engine, before: Verdict, act: Callabl
         act()
         after = _look_again(found, run)
     except BaseException as error:
+        if isinstance(error, errors.Interrupted):
+            error.outcome = engine.outcome
         recap = _recap(found, run, engine, before, None, getattr(error, "exit_code", 1))
         _record(found, recap, str(error))
         error.recap = recap  # type: ignore[attr-defined]
@@ -50,14 +52,16 @@ def carry_strays(found: Opened) -> None:
     kept = keeping.load(session.place)
     if kept is None:
         return
+    if kept.restoring:
+        keeping.take_back(session.place, kept)
+        return
     changes = keeping.stray_changes(session.place, kept)
     if changes is None:
         return
-    if not kept.restoring:
-        found.events.warn(
-            f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
-            f"some process that had it open still; they are replayed onto the live file"
-        )
+    found.events.warn(
+        f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
+        f"some process that had it open still; they are replayed onto the live file"
+    )
     keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy))
 
 
@@ -72,7 +76,6 @@ def _recap(
         run=run.id,
         before=before.state,
         after=after.state if after else "failed",
-        reason=(after or before).reason,
         from_version=run.old_anchor.number if run.old_anchor else None,
         to_version=anchor.number if anchor else None,
         rows=dict(run.rows),

@@ -21,6 +21,7 @@ from b2m.run import Run
 
 Tally = dict[str, int]
 
+UNLIMITED = Limits()
 RETRY_PAUSE, MAX_RETRY_PAUSE = 1.0, 30.0  # seconds before the first repetition, doubled each time, and at most
 
 
@@ -40,14 +41,22 @@ class Engine:
         self.run = run
         self.tally: Tally = {"ok": 0, "changed": 0, "skipped": 0, "failed": 0, "undone": 0}
         self._done: list[tuple[str, Module]] = []
+        self._settled = False  # a hold ended well: what it put live stays
         self._step = 0
+
+    @property
+    def outcome(self) -> str:
+        """What becomes of the work done so far if the run fails now, for people."""
+        if self._settled or self.run.commit is not None:
+            return "what was put live or published before stays, and the next run goes on from it"
+        return "what was done is undone"
 
     def apply(self, tasks: Iterable[Task | Work], **facts: Any) -> None:
         """Run tasks; on a failure undo what was done, and raise what the failure is for the user."""
         try:
             self._tasks(tasks, facts)
         except BaseException as error:
-            failure = as_failure(error, self.run.target.db, "what was done is undone")
+            failure = as_failure(error, self.run.target.db, self.outcome)
             self._undo(failure)
             if failure is error:
                 raise
@@ -83,7 +92,7 @@ class Engine:
         module: Module,
         block: Iterable[Task | Work],
         facts: dict[str, Any],
-        limits: Limits = Limits(),
+        limits: Limits = UNLIMITED,
     ) -> None:
         reason = module.skip(self.run.facts)
         if reason is not None:
@@ -137,6 +146,7 @@ class Engine:
         with self.run.shielded():
             outcome = hold.leave(self.run)
             self._done.clear()
+            self._settled = True
             self.run.session.swapped = False
         return outcome
 

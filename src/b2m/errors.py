@@ -42,6 +42,12 @@ class Locked(B2mError):
     exit_code = 4
 
 
+class Paused(Locked):
+    """{db} is paused until {until} by {owner} ({why}): try again later, or end it with: b2m resume --db {db}"""
+
+    reason = "paused"
+
+
 class HostUnreachable(B2mError):
     """host {host}: {what}"""
 
@@ -101,6 +107,7 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         self.signum = signum
         self.exit_code = 128 + signum
+        self.outcome = "what was done is undone"
         super().__init__(f"interrupted by signal {signum}")
 
 
@@ -257,6 +264,12 @@ class AnchorDamaged(Refused):
     """{db}: the anchor {path} {what}; fetch it anew with: b2m adopt --db {db}"""
 
     reason = "anchor_damaged"
+
+
+class TooOld(Refused):
+    """{db}: {what}, and --max-age allows {allowed}; see why with: b2m doctor --db {db} --host {host}"""
+
+    reason = "too_old"
 
 
 class UnknownFormat(Refused):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from b2m.buckets.pause import Pause
 from b2m.errors import Refused
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.lock import Holder
@@ -76,6 +77,7 @@ class BucketFacts:
     head: Commit | None = None
     ancestry: Literal["ok", "diverged", "changed"] = "ok"
     lease: LeaseFacts | None = None
+    pause: Pause | None = None
     skew: float = 0.0
     problem: str | None = None
 

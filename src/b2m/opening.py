@@ -19,6 +19,7 @@ from b2m import errors
 from b2m.buckets import open_bucket
 from b2m.buckets.lease import LeaseView, look
 from b2m.buckets.marker import read_marker
+from b2m.buckets.pause import read_pause
 from b2m.buckets.protocol import Bucket
 from b2m.events import Events
 from b2m.facts import BucketFacts, Facts, HostFacts, LeaseFacts
@@ -115,6 +116,7 @@ def locked(target: Target, events: Events, *, wait: float = 0.0) -> Iterator[Ope
                 settle(found)
                 found.session.begin()
             yield found
+            found.signals.ignore()  # all is done: a signal that comes now has nothing to stop
         finally:
             with found.signals.shielded():
                 found.session.close_live()
@@ -136,7 +138,10 @@ def settle(found: Opened) -> None:
         ) from error
     if pending.publish is not None:
         entry = pending.publish
-        read_marker(found.bucket)  # a bucket that is not there must not look like one without that version
+        # A bucket that is not there, or is another one, must not look like one without that version.
+        if read_marker(found.bucket).id != entry["anchor"]["bucket_id"]:
+            what = f"run {pending.run} was cut off while it published v{entry['number']} to another bucket"
+            raise errors.BucketLost(db=found.target.db, what=what)
         try:
             commit = log.read(found.bucket, found.target.db, entry["number"])
         except errors.ObjectMissing:
@@ -175,6 +180,7 @@ def look_at_bucket(bucket: Bucket, db: str, anchor: Anchor | None, work_id: str 
         lease=None
         if lease is None
         else LeaseFacts(lease.owner, lease.host, lease.since, lease.age, lease.reason, lease.work == work_id),
+        pause=read_pause(bucket, db),
         skew=_ahead(head, lease),
     )
 

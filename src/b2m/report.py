@@ -24,7 +24,6 @@ class Recap:
     run: str
     before: str
     after: str
-    reason: str | None
     from_version: int | None
     to_version: int | None
     rows: Mapping[str, int]

@@ -154,6 +154,12 @@ class Run:
         """Look at the host again, after a task changed what is there."""
         self.facts = replace(self.facts, on_host=self.session.observe())
 
+    def note_live(self, path: Path) -> None:
+        """Note that another file is live, without comparing it: the server is away and waits."""
+        place = self.session.place
+        renamed = self.facts.with_live(path=str(path), name=path.name, file_version=place.file_version(path))
+        self.facts = replace(renamed, on_host=replace(renamed.on_host, anchor=anchors.load(place)))
+
     def observed(self, **more: Any) -> dict[str, Any]:
         """Return the facts by the names that playbooks use."""
         facts = self.facts

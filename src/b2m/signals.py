@@ -43,6 +43,10 @@ class Signals:
             self._shields -= 1
         self.check()
 
+    def ignore(self) -> None:
+        """Let no signal raise any more."""
+        self._raised = True
+
     def check(self) -> None:
         """Raise a signal that was held back, unless it still must be."""
         if self._waiting is not None and not self._shields and not self._raised:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Locks, records, remembered verdicts and leases say that somebody was here; SQLite's -shm and empty -wal that it looked.
 _MAY_CHANGE = re.compile(
-    r"(^|/)\.b2m/([^/]+/)?(lock|id|verdict\.json|lease-seen\.json|guard\.log|db\.toml\.lock|runs/.*)$"
+    r"(^|/)\.b2m/([^/]+/)?(lock|id|verdict\.json|lease-seen\.json|guard\.log|db\.toml\.lock|service-\w+\.lock|runs/.*)$"
     r"|^bucket/[^/]+/(lease|runs)/|^bucket/\.tmp/|-shm$|^shadow-|\.pyc$"
 )
 

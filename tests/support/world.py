@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,10 +167,12 @@ class World:
     def command(self, *args: str) -> list[str]:
         return [sys.executable, "-m", "b2m", *args]
 
-    def b2m(self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Done:
-        """Run b2m in the project's folder and wait for it."""
+    def b2m(
+        self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 120, under: Sequence[str] = ()
+    ) -> Done:
+        """Run b2m in the project's folder and wait for it; ``under`` is a command that runs commands."""
         done = subprocess.run(
-            self.command(*args),
+            [*under, *self.command(*args)],
             cwd=self.root,
             env={**os.environ, **(env or {})},
             capture_output=True,

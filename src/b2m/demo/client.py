@@ -23,7 +23,7 @@ class Client:
         """Insert entries, each under a slug of its own."""
         for _ in range(count):
             slug = f"{self.prefix}{len(self.acknowledged) + self.failed}"
-            if self._ask("POST", "/ipm", {"slug": slug, "name": f"{slug} 🙂", "summary": "\"quoted\", isn't it?\n"}):
+            if self._ask("POST", "/ipm", {"slug": slug, "name": f"{slug} 🙂", "summary": '"quoted" ? text\n'}):
                 self.acknowledged.append(slug)
             else:
                 self.failed += 1

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,13 @@ def check(place: Place, anchor: Anchor) -> Path:
     if hash_file(path) != (anchor.blake3, anchor.size):
         raise AnchorDamaged(db=place.db, path=path, what="is not what it was when it was written")
     return path
+
+
+def is_whole(place: Place, anchor: Anchor) -> bool:
+    """Tell whether the anchor's file is the version that it bears the number of."""
+    with suppress(AnchorDamaged):
+        return not anchor.derived and check(place, anchor).exists()
+    return False
 
 
 def install(place: Place, source: Path, anchor: Anchor) -> None:

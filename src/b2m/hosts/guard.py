@@ -19,17 +19,22 @@ from contextlib import suppress
 
 from b2m.faults import clean_environment
 from b2m.hosts.place import Place
+from b2m.hosts.service import ServiceError
 
 ALIVE, DISARM, READY = b".", b"x", b"r"
 READY_TIMEOUT = 20.0
+PAUSES = (0.5, 2.0, 8.0)  # seconds before another attempt to settle: a server left away is the worst end
 LAST_COMMAND_TIMEOUT = 20.0  # seconds that a killed run's service command may still take
 
 
 class Guard:
     """The run's handle on its guard."""
 
-    def __init__(self, place: Place, lock_fd: int, patience: float) -> None:
-        """Start the guard and wait until it watches; ``patience`` is how long, in seconds, it bears silence."""
+    def __init__(self, place: Place, locks: tuple[int, ...], patience: float) -> None:
+        """Start the guard, which inherits the held ``locks``, and wait until it watches.
+
+        ``patience`` is how long, in seconds, it bears silence.
+        """
         read_end, self.alive_fd = os.pipe()
         ready_read, ready_write = os.pipe()
         arguments = json.dumps(
@@ -37,7 +42,6 @@ class Guard:
                 "place": place.to_json(),
                 "pipe": read_end,
                 "ready": ready_write,
-                "lock": lock_fd,
                 "patience": patience,
                 "run": os.getpid(),
             }
@@ -45,7 +49,7 @@ class Guard:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "b2m.hosts.guard", arguments],
-                pass_fds=(read_end, ready_write, lock_fd),
+                pass_fds=(read_end, ready_write, *locks),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -61,7 +65,8 @@ class Guard:
             watching, _, _ = select.select([ready_read], [], [], READY_TIMEOUT)
             if not watching or os.read(ready_read, 1) != READY:
                 self._process.kill()
-                raise RuntimeError("the guard process did not start; nothing was touched")
+                os.close(self.alive_fd)
+                raise ServiceError("the guard process did not start; nothing was touched")
         finally:
             os.close(ready_read)
 
@@ -82,6 +87,10 @@ class Guard:
         os.close(self.alive_fd)
         self._process.wait()
 
+    def abandon(self) -> None:
+        """Let the guard act as if the run had died."""
+        os.close(self.alive_fd)
+
 
 def main(argument: str) -> None:
     """Watch the pipe of a run, and settle the journal if the run ends without disarming."""
@@ -96,11 +105,15 @@ def main(argument: str) -> None:
     os.close(options["ready"])
     if _run_died(options["pipe"], options["patience"], options["run"]):
         _log(place, f"run {options['run']} died while it held {place.db}")
-        try:
-            for act in recover_host(place):
-                _log(place, act)
-        except Exception:
-            _log(place, traceback.format_exc())
+        for pause in (*PAUSES, None):
+            try:
+                for act in recover_host(place):
+                    _log(place, act)
+                break
+            except Exception:
+                _log(place, traceback.format_exc())
+            if pause is not None:
+                time.sleep(pause)
 
 
 def _run_died(pipe: int, patience: float, run: int) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 from contextlib import suppress
+from hashlib import sha256
 
 from b2m import faults
 from b2m.hosts.guard import Guard
 from b2m.hosts.place import Place
-from b2m.hosts.service import Service
+from b2m.hosts.service import Service, ServiceError
 from b2m.journal import Journal
 
 GUARD_GRACE = 30.0  # seconds of silence, beyond the longest step without a sign of life, that the guard bears
@@ -18,12 +21,19 @@ class Hold:
     """One hold: the guard watches, the intent is journaled, then the server is told to let go."""
 
     def __init__(self, place: Place, journal: Journal, service: Service, lock_fd: int, max_downtime: float) -> None:
+        """Wait for other databases' holds of the same service, and start the guard; ServiceError if they do not end."""
         self.service = service
         self.max_downtime = max_downtime
         self._journal = journal
-        patience = max(service.start_timeout, service.stop_timeout, max_downtime)
-        patience += faults.setting("GUARD_GRACE", GUARD_GRACE)
-        self._guard = Guard(place, lock_fd, patience)
+        grace = faults.setting("GUARD_GRACE", GUARD_GRACE)
+        patience = max(service.start_timeout, service.stop_timeout, max_downtime) + grace
+        longest = service.start_timeout + service.stop_timeout + max_downtime + grace
+        self._turn = _turn(place, service, longest)
+        try:
+            self._guard = Guard(place, (lock_fd, self._turn), patience)
+        except BaseException:
+            os.close(self._turn)
+            raise
         self.began = 0.0
         self.deadline = float("inf")
         self.downtime: float | None = None
@@ -51,3 +61,33 @@ class Hold:
         with suppress(OSError):
             self._journal.append("released")
         self._guard.disarm()
+        os.close(self._turn)
+
+    def abandon(self) -> None:
+        """Leave to the guard, at once, what the run could not end."""
+        self._guard.abandon()
+        os.close(self._turn)
+
+
+def _turn(place: Place, service: Service, wait: float) -> int:
+    """Return the held lock of a service, as a file descriptor that the guard inherits.
+
+    Where one command stops the server of several databases, two runs must not start it in one another's hold. A
+    service with a command for each database has a lock for each.
+    """
+    name = sha256(f"{service.cwd}\0{service.away}\0{service.back}".encode()).hexdigest()[:16]
+    fd = os.open(place.folder / ".b2m" / f"service-{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + wait
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fd
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    what = f"{service.name} is kept away for another database for more than {wait:g} s"
+                    raise ServiceError(what) from None
+                time.sleep(0.02)
+    except BaseException:
+        os.close(fd)
+        raise

@@ -14,9 +14,11 @@ from typing import Any
 from b2m.errors import UnknownFormat
 from b2m.hosts.place import Place, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
-from b2m.sqlite.live import LiveFile
-from b2m.sqlite.merge import Replay, Rule, Rules, replay
+from b2m.sqlite.live import LiveFile, sidecars
+from b2m.sqlite.merge import Replay, Rules, replay
 from b2m.sqlite.signature import signature
+from b2m.sqlite.snapshot import copy_file
+from b2m.sqlite.swap import prepare, replace_file
 
 FORMAT = 1
 
@@ -62,8 +64,11 @@ def remember_signature(place: Place, kept: Kept) -> None:
         write_json(place.state / "kept.json", {**kept.to_json(), "signature": seen.to_json(), "restoring": False})
 
 
-def stray_changes(place: Place, kept: Kept) -> Changes | None:
-    """Return what was written to the kept file after the swap; None if nothing was."""
+def stray_changes(place: Place, kept: Kept, *, remember: bool = True) -> Changes | None:
+    """Return what was written to the kept file after the swap; None if nothing was.
+
+    ``remember`` notes an unwritten file's looks in kept.json, which only the run that has the lock may do.
+    """
     path, base = Path(kept.path), Path(kept.base)
     now = signature(path)
     if now is None or not base.exists() or now.to_json() == kept.signature:
@@ -74,15 +79,14 @@ def stray_changes(place: Place, kept: Kept) -> Changes | None:
     finally:
         live.close()
     if not changes.dirty:
-        remember_signature(place, kept)
+        if remember:
+            remember_signature(place, kept)
         return None
     return changes
 
 
 def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
     """Replay what was written to the kept file after the swap onto the live file, as one more writer."""
-    if kept.restoring:
-        rules = Rules(Rule("theirs"))  # most of it came from live, which may have moved on
     source = LiveFile(Path(kept.path), place.db)
     try:
         done = replay(place.db, Path(kept.base), source, live, rules, forward=Path(kept.base), shared=True)
@@ -90,6 +94,22 @@ def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
         source.close()
     remember_signature(place, kept)
     return done
+
+
+def take_back(place: Place, kept: Kept) -> None:
+    """Give the kept file the rows again that it had before a restoring, which was cut off, carried others onto it.
+
+    They are live's, which went on since: as strays they would bring back what was deleted there.
+    """
+    path, base = Path(kept.path), Path(kept.base)
+    if path.exists() and base.exists():
+        fresh = path.with_name(f".{path.name}.part")
+        copy_file(base, fresh)
+        prepare(fresh, path, "delete")
+        for sidecar in sidecars(path):
+            sidecar.unlink(missing_ok=True)
+        replace_file(fresh, path)
+    remember_signature(place, kept)
 
 
 def drop(place: Place, kept: Kept) -> None:

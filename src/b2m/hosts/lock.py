@@ -16,6 +16,7 @@ from pathlib import Path
 
 from b2m.errors import Locked
 
+LOOK = 0.2  # seconds in which whoever only looks at the lock, for an instant, has let go of it
 DEAD_RUN_GRACE = 30.0  # seconds that a guard may need to settle what its dead run left
 
 
@@ -68,7 +69,7 @@ class HostLock:
                 break
             except BlockingIOError:
                 note = _read(self.fd)
-                patience = wait if _alive(note) else max(wait, DEAD_RUN_GRACE)
+                patience = max(wait, LOOK if _alive(note) else DEAD_RUN_GRACE)
                 if time.monotonic() - began >= patience:
                     os.close(self.fd)
                     found = _named(note)

@@ -42,6 +42,8 @@ from b2m.versions.commit import Commit
 
 Progress = Callable[[str, int, int], None]
 
+LOOKERS = 1.0  # seconds that somebody who only looks, as `b2m status` does, has to close the live file again
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -90,7 +92,8 @@ class Session:
                     f"max_downtime ({self.hold.max_downtime:g} s)"
                 )
         if time.monotonic() > self._limit:
-            raise errors.TaskFailed(what=f"{self.place.db}: the task took longer than its timeout ({self._timeout:g} s)")
+            took = f"the task took longer than its timeout ({self._timeout:g} s)"
+            raise errors.TaskFailed(what=f"{self.place.db}: {took}")
 
     @contextmanager
     def limited(self, timeout: float | None) -> Iterator[None]:
@@ -133,6 +136,8 @@ class Session:
         for path in (self.place.state / "kept").glob("*"):
             if kept is None or (path not in bases and path != Path(kept.path)):
                 path.unlink(missing_ok=True)
+        for path in sorted((self.place.state / "failed").glob("*"))[:-1]:
+            path.unlink(missing_ok=True)  # a server that fails every night must not fill the disk
         self.place.work(self.run).mkdir(parents=True)
         self.journal.end()
         self.journal.begin(self.run)
@@ -147,6 +152,10 @@ class Session:
     def close(self) -> None:
         set_tick(None)
         self.close_live()
+        if self.hold is not None:
+            # The server could not be given back: the guard tries on, now and not at the end of a long process.
+            self.hold.abandon()
+            self.hold = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -170,12 +179,14 @@ class Session:
         strays = 0
         try:
             self._require_folder()
-            anchor = anchors.load(self.place)
             if os.path.lexists(path):
-                live = self._look_at_live(path, anchor)
+                live = self._outside(path)
+            anchor = anchors.load(self.place)
+            if live.exists:
+                live = self._look_at_live(path, anchor, live, read=busy is None)
             kept = keeping.load(self.place)
-            if kept is not None:
-                changes = keeping.stray_changes(self.place, kept)
+            if kept is not None and busy is None and not kept.restoring:
+                changes = keeping.stray_changes(self.place, kept, remember=self._lock is not None)
                 strays = changes.counts.total if changes else 0
         except errors.Refused as refusal:
             problem = refusal
@@ -197,7 +208,21 @@ class Session:
             self._live = LiveFile(self.place.live(), self.place.db)
         return self._live
 
-    def _look_at_live(self, path: Path, anchor: Anchor | None) -> Live:
+    def _outside(self, path: Path) -> Live:
+        return Live(
+            path=str(path),
+            name=path.name,
+            exists=True,
+            file_version=self.place.file_version(path),
+            size=path.stat().st_size,
+            linked=path.parent != self.place.folder,
+        )
+
+    def _look_at_live(self, path: Path, anchor: Anchor | None, found: Live, *, read: bool) -> Live:
+        """Add to an outside look what the file has that its anchor lacks.
+
+        Without ``read`` only by what is remembered: a run is under way, and a swap must not find us in its way.
+        """
         seen = signature(path)
         if self._live is not None and self._known is not None:
             with self._live.reading():
@@ -206,14 +231,6 @@ class Session:
                     return self._known[1]
         remembered = read_json(self.place.state / "verdict.json")
         token = anchor.token if anchor else None
-        found = Live(
-            path=str(path),
-            name=path.name,
-            exists=True,
-            file_version=self.place.file_version(path),
-            size=path.stat().st_size,
-            linked=path.parent != self.place.folder,
-        )
         if (
             seen is not None
             and remembered is not None
@@ -221,6 +238,8 @@ class Session:
             and remembered.get("signature") == seen.to_json()
         ):
             return _live_from(found, remembered)
+        if not read:
+            return found
         live = self.live_file()
         if anchor is None:
             with live.reading():
@@ -272,8 +291,8 @@ class Session:
         anchor = anchors.load(self.place)
         head = self._new_file("head")
         down = 0
-        if anchor is not None and anchor.token == commit.token and not anchor.derived:
-            snapshots.copy_file(anchors.check(self.place, anchor), head)
+        if anchor is not None and anchor.token == commit.token and anchors.is_whole(self.place, anchor):
+            snapshots.copy_file(anchors.path_of(self.place, anchor), head)
         else:
             down = pack.fetch(bucket, commit, head, progress=lambda a, b: self._progress("download", a, b))
         self.head = Anchor(commit.number, commit.token, commit.blake3, commit.size, bucket_id)
@@ -381,7 +400,9 @@ class Session:
         faults.point("anchor-advanced")
         version = self._snapshot_version.get(name)
         path = self.place.live()
-        if version is not None:
+        if version is None:
+            self._known = None  # what was known of live was by another anchor
+        else:
             clean = Live(str(path), path.name, True, self.place.file_version(path), path.stat().st_size)
             self._known = (version, clean)
 
@@ -399,6 +420,11 @@ class Session:
             self.hold.take_away()
         path = self.place.live()
         found = openers.who_has_open([path, *sidecars(path)])
+        until = time.monotonic() + LOOKERS
+        while found and time.monotonic() < until:
+            time.sleep(0.02)
+            self.tick()
+            found = openers.who_has_open([path, *sidecars(path)])
         if found:
             who = list(dict.fromkeys(map(str, found)))  # one process has the file and its sidecars open
             raise errors.StillOpen(db=self.place.db, path=path, who=", ".join(who[:3]))

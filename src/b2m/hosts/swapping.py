@@ -130,6 +130,9 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
         with live.reading():
             consumed = live.version()
     else:
+        if keeping.stray_changes(place, kept) is not None:
+            # What was written to it stays in it; but if this is cut off, they must be in its successor too.
+            keeping.carry_strays(place, kept, failed, merge.Rules(merge.Rule("theirs")))
         write_json(place.state / "kept.json", {**kept.to_json(), "restoring": True})
         done = merge.replay(place.db, base, live, back, CARRY)
         assert done.data_version is not None
@@ -195,6 +198,7 @@ def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Pat
     target.unlink(missing_ok=True)
     copy_file(head, target)
     if base_anchor is not None:
+        rules = CARRY if kept.since else rules
         merge.replay(session.place.db, _not_carried(kept, base_anchor), Path(kept.base), target, rules)
     return target
 

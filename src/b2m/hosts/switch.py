@@ -54,8 +54,9 @@ def make(place: Place, switch: Switch) -> None:
     new, staged = Path(switch.new), Path(switch.staged)
     if switch.how == "stable":
         if switch.old and switch.kept:
-            _parent(switch.kept)
-            os.link(switch.old, switch.kept)
+            kept = _parent(switch.kept)
+            os.link(switch.old, kept)
+            fsync_folder(kept.parent)  # before its only other name is given away
         faults.point("switch:linked")
         os.replace(staged, new)
         fsync_folder(new.parent)

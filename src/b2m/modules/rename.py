@@ -22,5 +22,5 @@ class Rename(Module):
         assert run.facts.anchor is not None
         with run.shielded():
             new = swapping.rename(run.session, run.facts.anchor.number)
-        run.observe_locally()
+        run.note_live(new)
         return Outcome("changed", f"{new.name} is live")

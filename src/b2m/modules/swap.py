@@ -8,7 +8,9 @@ from pydantic import Field
 
 from b2m.hosts import kept as keeping
 from b2m.hosts import swapping
+from b2m.hosts import switch as switches
 from b2m.hosts.recovery import recover_host
+from b2m.hosts.switch import Switch
 from b2m.modules.base import Module, Outcome
 from b2m.run import Run
 
@@ -34,9 +36,12 @@ class Swap(Module):
     def undo(self, run: Run) -> None:
         """Carry what the new file accepted back onto the old one, and put the old one back."""
         place, session = run.session.place, run.session
-        if session.journal.pending().switch is not None:
+        begun = session.journal.pending().switch
+        if begun is not None:
             session.close_live()
             recover_host(place, service=False)
+            # What was made and not completed is completed now, and then taken back as any other.
+            session.swapped = switches.made(place, Switch.from_json(begun))
         kept = keeping.load(place)
         if not session.swapped or kept is None:
             return
@@ -46,5 +51,5 @@ class Swap(Module):
         if base is None and session.known_live() is None:
             base = run.successor(kept)  # somebody wrote just before the server was held
         with run.shielded():
-            swapping.restore(session, kept, base, swapping.origin(session, kept, base))
-        run.observe_locally()
+            live = swapping.restore(session, kept, base, swapping.origin(session, kept, base))
+        run.note_live(live)

@@ -33,6 +33,10 @@ class Upload(Module):
         if changes is not None and not changes.dirty:
             assert head is not None
             return Outcome("ok", f"nothing that v{head.number} lacks")
+        if facts.direction == "bucket_to_host":
+            # Somebody wrote while this run was under way: the rows are live, and stay there.
+            count = changes.counts.total if changes else "all"
+            raise errors.ReadOnlyHost(db=db, path=facts.live.path, rows=count, host=facts.host)
         if changes is not None:
             check_deletes(db, changes, run.rules)
         assert run.lease is not None, "publishing needs the lease"

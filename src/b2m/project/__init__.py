@@ -1,7 +1,8 @@
 """Project files: strict YAML with positions, pydantic models, sandboxed expressions, and the rules across files."""
 
 from b2m.project.load import Project, find_project, load_project
-from b2m.project.models import LOCAL, STATES, MaxDeletes, Merge, MergeRule, Policy, Strict
+from b2m.project.models import LOCAL, STATES, MaxDeletes, Merge, MergeRule, Policy
+from b2m.project.strict import Strict
 from b2m.project.target import Service, Target
 from b2m.project.tasks import Limits, Modules, Playbook, Task, walk
 from b2m.project.units import Command, Duration, Size

@@ -9,8 +9,8 @@ from typing import Any
 from b2m.errors import InvalidProject
 from b2m.project import templates
 from b2m.project.problems import Problems
-from b2m.project.roles import ArgumentSpec
 from b2m.project.scope import Layer, Scope, Source, provider
+from b2m.project.specs import ArgumentSpec
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Arguments:
         return (*self.defaults, *between, *self.vars, *top)
 
     def check(self, levels: Mapping[str, Sequence[Layer]], problems: Problems) -> None:
-        """Note what is missing or does not fit, as far as it is known before a run; ``levels`` are those of each host."""
+        """Note what is missing or does not fit, as far as it is known before a run; ``levels`` are each host's."""
         for name, spec in self.specs.items():
             lacking = []
             for host, between in levels.items():
@@ -47,6 +47,12 @@ class Arguments:
         problem = None if templates.has_templates(value) else self.specs[name].problem(value)
         if problem is not None:
             problems.add(layer.of(name).at(), f"{name} of role {self.role}: {problem}")
+
+    def check_overrides(self, overrides: Iterable[Layer], problems: Problems) -> None:
+        """Note every variable of ``-e`` that an argument does not take."""
+        for layer in overrides:
+            for name in layer.values.keys() & self.specs.keys():
+                self.check_value(name, layer, problems)
 
     def check_rendered(self, facts: Mapping[str, Any], between: Iterable[Layer], top: Iterable[Layer]) -> None:
         """Check every value as the role will see it; InvalidProject with all that do not fit."""

@@ -12,10 +12,9 @@ from pydantic import BaseModel
 
 from b2m.errors import InvalidProject, UsageError
 from b2m.project import rules
-from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile
+from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
 from b2m.project.problems import Position, Problems, suggest
-from b2m.project.reader import TaskReader, read_playbook
-from b2m.project.roles import RoleFile, RoleSource
+from b2m.project.reader import RoleSource, TaskReader, read_playbook
 from b2m.project.scope import Layer, Source
 from b2m.project.target import Host, Target, absolute, resolve
 from b2m.project.tasks import Modules, Playbook, Task
@@ -74,9 +73,7 @@ class Project:
         if overrides:
             problems = Problems()
             for arguments in playbook.includes():
-                for layer in overrides:
-                    for name in layer.values.keys() & arguments.specs.keys():
-                        arguments.check_value(name, layer, problems)
+                arguments.check_overrides(overrides, problems)
             problems.raise_any()
         return resolve(self.root, db, database, found, playbook, bucket, overrides)
 

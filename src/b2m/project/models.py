@@ -6,11 +6,12 @@ Tasks stay plain mappings here: which modules there are, and what each takes, is
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, model_validator
 
+from b2m.project.specs import ArgumentSpec
+from b2m.project.strict import Name, Names, RawTasks, Strict, VarName, Vars, broken_rule
 from b2m.project.units import Duration
 
 STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
@@ -18,23 +19,6 @@ STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
 
 LOCAL = "local"
 """The host that always exists: this machine."""
-
-
-def broken_rule(what: str) -> PydanticCustomError:
-    """What a validator raises: a finding in plain words."""
-    return PydanticCustomError("rule", "{what}", {"what": what})
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
-        raise broken_rule(f"{value!r} is no name: letters, digits, _ and - only")
-    return value
-
-
-def _var_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
-        raise broken_rule(f"{value!r} is no name for a variable: letters, digits and _ only")
-    return value
 
 
 def _file_pattern(value: str) -> str:
@@ -45,19 +29,7 @@ def _file_pattern(value: str) -> str:
     return value
 
 
-Name: TypeAlias = Annotated[str, AfterValidator(_name)]
-VarName: TypeAlias = Annotated[str, AfterValidator(_var_name)]
 FilePattern: TypeAlias = Annotated[str, AfterValidator(_file_pattern)]
-# YAML gives lists; frozen models hold tuples. Only the container is lenient, its items stay strict.
-Names: TypeAlias = Annotated[tuple[Name, ...], Field(strict=False)]
-RawTasks: TypeAlias = Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
-Vars: TypeAlias = dict[VarName, Any]
-
-
-class Strict(BaseModel):
-    """Frozen, no unknown keys, no conversions: what YAML says is a number is not taken for a text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class MergeRule(Strict):
@@ -124,6 +96,17 @@ class PlaybookFile(Strict):
     scenarios: Scenarios = Field(description="the tasks of each state")
     on_refused: RawTasks = Field(default=(), description="tasks after a refusal; they change nothing")
     on_failed: RawTasks = Field(default=(), description="tasks after a failure was undone; they change nothing")
+
+
+class RoleFile(Strict):
+    """roles/<name>/role.yaml: tasks that several playbooks share."""
+
+    about: str | None = Field(default=None, description="a sentence for people")
+    argument_specs: dict[VarName, ArgumentSpec] | None = Field(
+        default=None, description="what it takes: with these, whoever includes the role may give nothing else"
+    )
+    defaults: Vars = Field(default_factory=dict, description="values that inventory and playbook may override")
+    tasks: RawTasks = Field(description="what the role does")
 
 
 class FolderBucket(Strict):

@@ -16,7 +16,7 @@ from b2m.project.tasks import Playbook, Task, walk
 
 @dataclass(frozen=True)
 class _Site:
-    """One expression, where it stands, on each host the layers of variables that it sees, and what its roles require."""
+    """One expression, where it stands, the layers that it sees on each host, and what the roles around it require."""
 
     text: str
     at: Position

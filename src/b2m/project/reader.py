@@ -11,15 +11,15 @@ from pydantic import BeforeValidator, Field
 from b2m.project import templates
 from b2m.project.arguments import Arguments
 from b2m.project.facts import is_built_in
-from b2m.project.models import PlaybookFile, Strict, Vars
+from b2m.project.models import PlaybookFile, RoleFile
 from b2m.project.problems import Position, Problems, suggest
-from b2m.project.roles import RoleSource
 from b2m.project.scope import Layer, Source
+from b2m.project.specs import ArgumentSpec
+from b2m.project.strict import Strict, Vars
 from b2m.project.tasks import HOLD, ROLE, Limits, Modules, Playbook, Task
 from b2m.project.units import Duration
 from b2m.project.wording import describe, validate
 from b2m.project.yaml import Document
-
 
 _UNLIMITED = {
     HOLD: "a hold: policy.max_downtime limits it",
@@ -41,6 +41,29 @@ class Frame(Strict):
     retries: int = Field(default=0, ge=0, le=10, description="how often it is tried again after a failure")
     vars: Vars = Field(default_factory=dict, description="of a role: values for its expressions")
     block: list[Any] = Field(default_factory=list, description="of a hold: the tasks inside it")
+
+
+@dataclass(frozen=True)
+class RoleSource:
+    """A role as read, not yet put anywhere."""
+
+    name: str
+    file: RoleFile
+    document: Document
+
+    @property
+    def specs(self) -> Mapping[str, ArgumentSpec]:
+        """Its declared arguments; none if it declares nothing and so takes whatever it is given."""
+        return self.file.argument_specs or {}
+
+    def defaults(self) -> tuple[Layer, ...]:
+        """The lowest levels of variables: the defaults of its arguments, and its other ones."""
+        given = {name: spec.default for name, spec in self.specs.items() if spec.has_default}
+        name = f"default of role {self.name}"
+        return (
+            Layer(name, given, Source(self.document, ("argument_specs",)), ("default",)),
+            Layer(name, self.file.defaults, Source(self.document, ("defaults",))),
+        )
 
 
 @dataclass(frozen=True)

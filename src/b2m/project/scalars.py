@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import yaml
-from yaml.nodes import Node
+from yaml.nodes import Node, ScalarNode
 
 TAG = "tag:yaml.org,2002:"
 NULL, BOOL, INT, FLOAT, STR, MERGE = (TAG + kind for kind in ("null", "bool", "int", "float", "str", "merge"))
@@ -75,6 +75,11 @@ def _node(loader: Any) -> Node | None:
         return node
     finally:
         loader.dispose()
+
+
+def tag_of(text: str) -> str:
+    """The tag that a plain scalar of this text has."""
+    return str(_CoreResolver().resolve(ScalarNode, text, (True, False)))
 
 
 def scalar(text: str, tag: str) -> Any:

@@ -46,7 +46,7 @@ def reported(c: Context, as_json: bool = False) -> Iterator[None]:
     except errors.B2mError as error:
         fail(error, as_json)
     except errors.Interrupted as stop:
-        say(f"b2m: interrupted by signal {stop.signum}; what was done is undone")
+        say(f"b2m: interrupted by signal {stop.signum}; {stop.outcome}")
         raise Exit(None, stop.exit_code) from None
     except KeyboardInterrupt:
         say("b2m: interrupted")

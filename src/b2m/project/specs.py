@@ -1,20 +1,17 @@
-"""A role's file: its tasks, and the arguments that it takes, in the words of Ansible's ``argument_specs``."""
+"""What a role takes under one name, in the words of Ansible's ``argument_specs``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from b2m.project import templates
-from b2m.project.models import RawTasks, Strict, VarName, Vars, broken_rule
-from b2m.project.scope import Layer, Source
+from b2m.project.strict import Strict, broken_rule
 from b2m.project.units import parse_duration, parse_size
 from b2m.project.wording import describe
-from b2m.project.yaml import Document
 
 
 def _reads(parse: Callable[[Any], object]) -> Callable[[Any], bool]:
@@ -86,37 +83,3 @@ class ArgumentSpec(Strict):
         if self.choices is not None and not any(value == known for known in self.choices):
             return f"expected {' or '.join(map(str, self.choices))}, not {describe(value)}"
         return None
-
-
-class RoleFile(Strict):
-    """roles/<name>/role.yaml: tasks that several playbooks share."""
-
-    about: str | None = Field(default=None, description="a sentence for people")
-    argument_specs: dict[VarName, ArgumentSpec] | None = Field(
-        default=None, description="what it takes: with these, whoever includes the role may give nothing else"
-    )
-    defaults: Vars = Field(default_factory=dict, description="values that inventory and playbook may override")
-    tasks: RawTasks = Field(description="what the role does")
-
-
-@dataclass(frozen=True)
-class RoleSource:
-    """A role as read, not yet put anywhere."""
-
-    name: str
-    file: RoleFile
-    document: Document
-
-    @property
-    def specs(self) -> Mapping[str, ArgumentSpec]:
-        """Its declared arguments; none if it declares nothing and so takes whatever it is given."""
-        return self.file.argument_specs or {}
-
-    def defaults(self) -> tuple[Layer, ...]:
-        """The lowest levels of variables: the defaults of its arguments, and its other ones."""
-        given = {name: spec.default for name, spec in self.specs.items() if spec.has_default}
-        name = f"default of role {self.name}"
-        return (
-            Layer(name, given, Source(self.document, ("argument_specs",)), ("default",)),
-            Layer(name, self.file.defaults, Source(self.document, ("defaults",))),
-        )
