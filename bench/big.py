@@ -195,11 +195,14 @@ def measure(bench: Bench, mib: int) -> list[str]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="Measures b2m on a database of more than 1 GiB.")
     arguments.add_argument("--mib", type=int, default=1100, help="size of the database, default 1100")
-    arguments.add_argument("--folder", type=Path, help="where; default: a new folder, removed at the end")
-    arguments.add_argument("--keep", action="store_true", help="leave everything, and the server running")
+    arguments.add_argument(
+        "--folder", type=Path, help="where to make its folder; default: the system's for temporary files"
+    )
+    arguments.add_argument(
+        "--keep", action="store_true", help="do not remove its folder at the end, nor stop the server"
+    )
     args = arguments.parse_args()
-    root = args.folder or Path(tempfile.mkdtemp(prefix="b2m-bench-"))
-    root.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="b2m-bench-", dir=args.folder))
     bench = Bench(root)
     try:
         missed = measure(bench, args.mib)

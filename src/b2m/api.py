@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from b2m import errors
 from b2m.events import Events
 from b2m.project import LOCAL, Project, Target, find_project, load_project
+from b2m.project.overrides import check_known, read_overrides
 
 if TYPE_CHECKING:
     from b2m.adoption import Adoption
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from b2m.facts import Facts
     from b2m.looking import Difference
     from b2m.plan import Step
+    from b2m.project.checks import Report
+    from b2m.project.origins import Origin
     from b2m.report import Recap
     from b2m.state import Verdict
     from b2m.versions.commit import Commit
@@ -37,14 +40,20 @@ def project(folder: str | None = None) -> Project:
     return load_project(find_project(folder or None), MODULES)
 
 
-def targets(found: Project, dbs: Iterable[str], host: str = LOCAL) -> list[Target]:
-    """Return the named databases on a host, all of the project's for ``all``; the demo host is made on first use."""
+def targets(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = ()) -> list[Target]:
+    """Return the named databases on a host, all of the project's for ``all``; the demo host is made on first use.
+
+    ``variables`` are ``name=value`` texts, the topmost level; UsageError for a name that no playbook in question has.
+    """
     named = list(dict.fromkeys(dbs))
     if not named:
         raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
     if named == ["all"]:
         named = [db for db in found.databases if host in found.hosts_of(db)]
-    chosen = [found.target(db, host) for db in named]
+    overrides = read_overrides(variables)
+    chosen = [found.target(db, host, overrides) for db in named]
+    if overrides:
+        check_known(overrides, set().union(*(found.variables(db) for db in named)))
     if any(target.demo for target in chosen):
         from b2m.demo.host import ensure
 
@@ -81,6 +90,31 @@ def worst(codes: Iterable[int]) -> int:
     return max(seen, default=0)
 
 
+# -- the project itself ------------------------------------------------------------------------------------------
+
+
+def check(folder: str | None = None, variables: Iterable[str] = ()) -> Report:
+    """Check a project, all of it and all at once; UsageError if there is none."""
+    from b2m.modules import MODULES
+    from b2m.project.checks import check_project
+
+    return check_project(find_project(folder), MODULES, read_overrides(variables))
+
+
+def variables(found: Project, target: Target) -> list[Origin]:
+    """Return what the expressions of a target may name, and which level decides it."""
+    from b2m.project.origins import origins
+
+    return origins(found, target)
+
+
+def init(folder: Path, dbs: Iterable[str], host: str, bucket: str) -> tuple[str, ...]:
+    """Write a new project, and return the names of its files; UsageError if something is in the folder."""
+    from b2m.project.create import new_project, write_project
+
+    return write_project(folder, new_project(dbs, host, bucket))
+
+
 # -- looking -----------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +133,55 @@ def plan(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
     from b2m.sync import check
 
     return check(target, events)
+
+
+def seen(target: Target, events: Events) -> Seen:
+    """Return what ``status`` does, and the last run on the host that brought the database in step."""
+    from b2m.opening import opened
+    from b2m.overview import Seen
+    from b2m.records import last_sync
+    from b2m.state import classify
+
+    with opened(target, events) as found:
+        facts = found.look()
+        last = last_sync(found.session.place)
+    return Seen(facts, classify(facts), last)
+
+
+def rehearse(target: Target, events: Events) -> Rehearsed:
+    """Try a sync in a throwaway folder: downloads, replays, verifies, and changes nothing."""
+    from b2m.rehearsal import rehearse as run
+
+    return run(target, events)
+
+
+def runs(target: Target) -> list[Record]:
+    """Return the records of the runs on a host, newest first."""
+    from b2m.opening import place_of
+    from b2m.records import newest_first
+
+    return list(newest_first(place_of(target)))
+
+
+def doctor(target: Target, events: Events, *, deep: bool = False) -> Report:
+    """Return everything that may be wrong with a database on a host, and what helps; nothing is changed."""
+    from b2m.doctor import examine
+
+    return examine(target, events, deep=deep)
+
+
+def db_toml(found: Project, dbs: Iterable[str]) -> str:
+    """Return the text of a ``db.toml`` that names the newest version of databases, as their buckets have them."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.marker import read_marker
+    from b2m.versions import courtesy, dbtoml
+
+    entries: dict[str, str] = {}
+    for name, wanted in found.by_bucket(dbs).items():
+        bucket = open_bucket(found.bucket(name))
+        read_marker(bucket)
+        entries.update(courtesy.entries(bucket, wanted))
+    return dbtoml.render(entries)
 
 
 def history(target: Target, limit: int | None = 20) -> list[Commit]:

@@ -85,7 +85,7 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         run = found.run(facts)
         engine = Engine(run)
         if facts.anchor is not None and facts.anchor.number == wanted and facts.live.exists and not facts.live.dirty:
-            return ended(found, run, engine, Verdict("up_to_date"), lambda: None)
+            return ended(found, run, engine, Verdict("up_to_date"), lambda: None, command="download")
         service = target.service.name if target.service else None
         steps = [Work("Get the version", Download.model_validate({"version": wanted}))]
         if facts.live.exists:
@@ -96,7 +96,10 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         late = (Work("Take the late rows", Replay.model_validate({"from": "live"})),) if facts.live.exists else ()
         put = Work("Put it live", Swap.model_validate({}))
         steps.append(Work("Swap while the server is away", Hold(service=service), (*late, put)))
-        return ended(found, run, engine, classify(facts), lambda: engine.apply(steps, state="outdated_db"))
+        before = classify(facts)
+        return ended(
+            found, run, engine, before, lambda: engine.apply(steps, state="outdated_db"), command="download"
+        )
 
 
 def _carry() -> Work:
@@ -118,7 +121,8 @@ def rollback(target: Target, events: Events) -> Recap:
         service = target.service.name if target.service else None
         restore = Work("Put the kept file back", Restore(origin=origin))
         steps = [Work("Go back while the server is away", Hold(service=service), (restore,))]
-        return ended(found, run, engine, classify(facts), lambda: engine.apply(steps, state="rollback"))
+        before = classify(facts)
+        return ended(found, run, engine, before, lambda: engine.apply(steps, state="rollback"), command="rollback")
 
 
 def _successor(found: Opened, run: Run, kept: Kept) -> Path:

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from b2m import errors
+from b2m import errors, records
 from b2m.engine import Engine
 from b2m.hosts import kept as keeping
-from b2m.hosts.place import write_json
 from b2m.opening import Opened
 from b2m.report import Recap
 from b2m.run import Run, merge_rules
 from b2m.state import Verdict, classify
+from b2m.versions import courtesy
 
-RECORDS = 100  # how many run records a host keeps
 
-
-def ended(found: Opened, run: Run, engine: Engine, before: Verdict, act: Callable[[], None]) -> Recap:
+def ended(
+    found: Opened, run: Run, engine: Engine, before: Verdict, act: Callable[[], None], *, command: str
+) -> Recap:
     """Do a run's work, look again, save its record and return its recap; a failure's recap is the error's ``recap``."""
     try:
         act()
@@ -30,11 +30,14 @@ def ended(found: Opened, run: Run, engine: Engine, before: Verdict, act: Callabl
         if isinstance(error, errors.Interrupted):
             error.outcome = engine.outcome
         recap = _recap(found, run, engine, before, None, getattr(error, "exit_code", 1))
-        _record(found, recap, str(error))
+        _record(found, recap, command, error)
         error.recap = recap  # type: ignore[attr-defined]
         raise
+    if run.commit is not None:
+        with contextlib.suppress(errors.BucketError):
+            courtesy.publish(run.bucket, run.target.listed)
     recap = _recap(found, run, engine, before, after, 0)
-    _record(found, recap, None)
+    _record(found, recap, command, None)
     return recap
 
 
@@ -90,15 +93,18 @@ def _recap(
     )
 
 
-def _record(found: Opened, recap: Recap, error: str | None) -> None:
+def _record(found: Opened, recap: Recap, command: str, error: BaseException | None) -> None:
     """Save the run's record on the host, and in the bucket if it did anything there."""
-    record: dict[str, Any] = {"format": 1, **recap.to_json(), "error": error, "events": found.events.kept}
-    folder = found.session.place.state / "runs"
+    record: dict[str, Any] = {
+        "format": records.FORMAT,
+        **recap.to_json(),
+        "command": command,
+        "error": str(error) if error is not None else None,
+        "reason": getattr(error, "reason", None),
+        "events": found.events.kept,
+    }
     with contextlib.suppress(OSError):
-        folder.mkdir(exist_ok=True)
-        write_json(folder / f"{recap.run}.json", record)
-        for old in sorted(folder.glob("*.json"))[:-RECORDS]:
-            old.unlink(missing_ok=True)
+        records.save(found.session.place, recap.run, record)
     if recap.tasks["changed"] or recap.tasks["failed"]:
         with contextlib.suppress(errors.BucketError):
             found.bucket.put(f"{recap.db}/runs/{recap.run}.json", json.dumps(record).encode())

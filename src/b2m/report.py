@@ -12,6 +12,7 @@ from b2m.events import Event, Sink
 from b2m.facts import Facts
 from b2m.plan import Step
 from b2m.state import Verdict
+from b2m.terminal import coloured
 from b2m.wording import size
 
 
@@ -66,6 +67,7 @@ def version(number: int | None) -> str:
 def status_json(facts: Facts, verdict: Verdict) -> dict[str, Any]:
     """Return a database's status in the fields of ``--json``."""
     live, anchor, head, lease = facts.live, facts.anchor, facts.head, facts.in_bucket.lease
+    pause = facts.in_bucket.pause
     return {
         "type": "status",
         "db": facts.db,
@@ -79,6 +81,7 @@ def status_json(facts: Facts, verdict: Verdict) -> dict[str, Any]:
         "lease": {"owner": lease.owner, "host": lease.host, "since": lease.since, "reason": lease.reason}
         if lease
         else None,
+        "pause": {"owner": pause.owner, "until": pause.ends, "reason": pause.reason} if pause else None,
     }
 
 
@@ -93,17 +96,27 @@ def status_line(facts: Facts, verdict: Verdict) -> str:
         f"live {live.name if live.exists else '-'} {shown}",
         f"bucket {version(facts.head.number if facts.head else None)}",
     ]
-    if live.changed_rows:
-        parts.append(f"rows +{live.inserted} ~{live.updated} -{live.deleted}")
-    if live.schema_changed:
-        parts.append("schema changed")
-    if facts.on_host.busy:
-        parts.append(f"held by {facts.on_host.busy} since {facts.on_host.busy.since}")
-    elif facts.in_bucket.lease:
-        parts.append(f"held by {facts.in_bucket.lease.owner} since {facts.in_bucket.lease.since}")
-    if facts.on_host.stray_rows:
-        parts.append(f"{facts.on_host.stray_rows} rows written to the replaced file")
+    parts += notes(facts)
     return "  ".join(parts)
+
+
+def notes(facts: Facts) -> list[str]:
+    """Return what is worth a word beside a database's state."""
+    live, host, bucket = facts.live, facts.on_host, facts.in_bucket
+    found = []
+    if live.changed_rows:
+        found.append(f"rows +{live.inserted} ~{live.updated} -{live.deleted}")
+    if live.schema_changed:
+        found.append("schema changed")
+    if host.busy:
+        found.append(f"held by {host.busy} since {host.busy.since}")
+    elif bucket.lease:
+        found.append(f"held by {bucket.lease.owner} since {bucket.lease.since}")
+    if bucket.pause:
+        found.append(bucket.pause.line())
+    if host.stray_rows:
+        found.append(f"{host.stray_rows} rows written to the replaced file")
+    return found
 
 
 def plan_lines(steps: list[Step]) -> list[str]:
@@ -129,7 +142,8 @@ class Console:
 
     def __init__(self, out: IO[str] | None = None) -> None:
         self._out = out or sys.stderr
-        self._colour = self._out.isatty()
+        self._terminal = self._out.isatty()
+        self._colour = coloured(self._out)
         self._progress: Any = None
         self._bar: Any = None
         self._shown = 0.0
@@ -171,7 +185,7 @@ class Console:
                 self._shown = event["at"]
             if event["at"] - self._shown < 1.0:
                 return
-            if not self._colour:
+            if not self._terminal:
                 self._shown = event["at"] + 4.0  # in a log, a line every five seconds
                 share = 100 * event["done"] // max(1, event["total"])
                 print(f"...      {event['what']} {share} %", file=self._out, flush=True)

@@ -56,7 +56,14 @@ def sync(target: Target, events: Events, options: Options = Options()) -> Recap:
             verdict = classify(run.facts)
         engine = Engine(run)
         events.emit("state", db=target.db, host=target.host, state=verdict.state, reason=verdict.reason)
-        return ended(found, run, engine, verdict, lambda: _sync(found, run, engine, verdict, options))
+        return ended(
+            found,
+            run,
+            engine,
+            verdict,
+            lambda: _sync(found, run, engine, verdict, options),
+            command=options.command,
+        )
 
 
 @contextmanager
@@ -105,6 +112,7 @@ def check(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
 
 def _sync(found: Opened, run: Run, engine: Engine, verdict: Verdict, options: Options) -> None:
     target = found.target
+    refuse_if_paused(run.facts)
     try:
         if verdict.state in ("ready_to_upload", "outdated_db", "locked"):
             # A lease that looks taken is asked for too: its holder may be done in a moment, or long dead.
@@ -144,6 +152,7 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
     with lease:
         run.lease = lease
         run.facts = found.look()
+        refuse_if_paused(run.facts)
         verdict = classify(run.facts)
         if verdict.refusal is not None:
             raise verdict.refusal
@@ -151,17 +160,29 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
             assert run.facts.head is not None
             raise errors.NotOnHead(db=target.db, head=run.facts.head.number)
         if verdict.state != "up_to_date":
-            _check_space(run)
+            check_space(run)
             engine.apply(target.tasks(verdict.state), state=verdict.state)
 
 
-def _check_space(run: Run) -> None:
-    """Refuse before anything is done if the disk cannot hold the copies that the run makes."""
-    facts = run.facts
+def refuse_if_paused(facts: Facts) -> None:
+    """Raise Paused if somebody asked every runner to leave the database alone for now."""
+    pause = facts.in_bucket.pause
+    if pause is not None:
+        raise errors.Paused(db=facts.db, until=pause.ends, owner=pause.owner, why=pause.reason)
+
+
+def space_needed(facts: Facts) -> int:
+    """Return how many bytes must be free for the copies that a run makes."""
     behind = facts.head is not None and (facts.anchor is None or facts.anchor.number != facts.head.number)
     needed = facts.live.size + SPARE
     if facts.head is not None and behind:
         needed += 2 * facts.head.size  # the anchor to be, and the candidate
+    return needed
+
+
+def check_space(run: Run) -> None:
+    """Refuse before anything is done if the disk cannot hold the copies that the run makes."""
+    facts, needed = run.facts, space_needed(run.facts)
     if facts.on_host.free < needed:
         raise errors.NoSpace(
             db=facts.db, folder=run.session.place.folder, free=size(facts.on_host.free), needed=size(needed)

@@ -80,35 +80,36 @@ def make_room(folder: Path) -> None:
 @pytest.mark.parametrize("free", [0, 4 << 10, 80 << 10, MB, 15 * MB])
 def test_too_little_room_for_a_run(copied: Copy, free: int) -> None:
     world = copied("behind")
-    world.insert("prod", "mine")
-    live = world.live().read_bytes()
-    with small_disk(world.prod, 64 * MB):
-        fill(world.prod, free)
-        done = world.sync()
+    world.insert("ben", "mine")
+    live = world.live("ben").read_bytes()
+    folder = world.folder("ben")
+    with small_disk(folder, 64 * MB):
+        fill(folder, free)
+        done = world.sync("ben")
         assert done.code in (6, 8), done
         assert "No space left on device" in only_line(done) or "make room and run again" in only_line(done), done
-        assert world.live().name == "ipm-db-v1.db"
-        assert world.live().read_bytes() == live
+        assert world.live("ben").name == "ipm-db-v1.db"
+        assert world.live("ben").read_bytes() == live
         assert world.head() == 2
-        make_room(world.prod)
-        assert world.sync().code == 0
-        assert "mine" in world.slugs(world.restored())
+        make_room(folder)
+        assert world.sync("ben").code == 0
+        assert {"mine", "from-ann"} <= world.slugs(world.restored())
 
 
 @pytest.mark.parametrize("free", [0, 4 << 10, 64 << 10])
 def test_a_full_bucket(copied: Copy, free: int) -> None:
     world = copied("team")
-    world.insert("prod", "mine")
-    live = world.live().read_bytes()
+    world.insert("ben", "mine")
+    live = world.live("ben").read_bytes()
     with small_disk(world.root / "bucket", 16 * MB):
         fill(world.root / "bucket", free)
-        done = world.sync()
+        done = world.sync("ben")
         assert done.code == 9, done
         assert "No space left on device" in only_line(done)
-        assert world.live().read_bytes() == live
-        assert world.status()["state"] == "ready_to_upload"
+        assert world.live("ben").read_bytes() == live
+        assert world.status("ben")["state"] == "ready_to_upload"
         make_room(world.root / "bucket")
-        assert world.sync().code == 0
+        assert world.sync("ben").code == 0
         assert world.head() == 2
         assert "mine" in world.slugs(world.restored())
 

@@ -6,25 +6,20 @@ shadow list, and must be in the live file and in the newest version exactly once
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.proof import Polled, assert_all_there, assert_in_step, polling, publish, rows, starts
+from tests.e2e.conftest import Copy
+from tests.support.proof import assert_all_there, assert_in_step, polling, publish, rows, starts
 from tests.support.world import Done, World
 
 DISCONNECTS, STOPS = "prod", "prod-stop"
 BOTH = pytest.mark.parametrize("host", [DISCONNECTS, STOPS])
 BULK = [f"bulk-{number}" for number in range(100)]
-
-
-def first_version(world: World, db: str = "ipm") -> None:
-    """Publish v1, and give the team member ann a file that starts from it."""
-    assert world.sync("prod", db).code == 0
-    assert world.head(db) == 1
-    world.member("ann", db)
 
 
 def bulk_insertion(world: World) -> None:
@@ -42,7 +37,6 @@ def served(world: World, host: str) -> Iterator[None]:
         yield
         assert starts(world) == before + 1
         return
-    seen = Polled()
     with polling(world, "/ipm") as seen:
         yield
     assert seen.failures == []
@@ -63,8 +57,8 @@ def last_sync(world: World, host: str, shadow: Path, *more: list[str]) -> None:
 
 
 @BOTH
-def test_scenario_1_and_case_1_the_servers_rows_are_published_without_a_conflict(world: World, host: str) -> None:
-    first_version(world)
+def test_scenario_1_and_case_1_the_servers_rows_are_published_without_a_conflict(copied: Copy, host: str) -> None:
+    world = copied("team")
     with world.serving():
         with world.writing() as shadow:
             status = world.status(host)
@@ -78,8 +72,8 @@ def test_scenario_1_and_case_1_the_servers_rows_are_published_without_a_conflict
 
 
 @BOTH
-def test_scenario_2_and_case_2_1_the_servers_rows_are_carried_onto_a_newer_version(world: World, host: str) -> None:
-    first_version(world)
+def test_scenario_2_and_case_2_1_the_servers_rows_are_carried_onto_a_newer_version(copied: Copy, host: str) -> None:
+    world = copied("team")
     with world.serving():
         with world.writing() as shadow:
             bulk_insertion(world)
@@ -94,9 +88,9 @@ def test_scenario_2_and_case_2_1_the_servers_rows_are_carried_onto_a_newer_versi
         last_sync(world, host, shadow, BULK)
 
 
-def test_a_working_day_of_many_syncs_loses_nothing(world: World) -> None:
+def test_a_working_day_of_many_syncs_loses_nothing(copied: Copy) -> None:
     """Either kind of host, with and without somebody else's version in between, over one and the same server."""
-    first_version(world)
+    world = copied("team")
     with world.serving():
         with world.writing() as shadow:
             for host, busy_bucket in ((DISCONNECTS, True), (STOPS, False), (DISCONNECTS, False), (STOPS, True)):
@@ -108,10 +102,9 @@ def test_a_working_day_of_many_syncs_loses_nothing(world: World) -> None:
         last_sync(world, DISCONNECTS, shadow, ["ann-before-1", "ann-before-5"])
 
 
-def test_scenario_3_a_members_change_is_published_without_a_conflict(world: World) -> None:
+def test_scenario_3_a_members_change_is_published_without_a_conflict(copied: Copy) -> None:
     """And the server, which writes all the while, gets it at its next sync, though it has nothing to publish."""
-    first_version(world, "emoji")
-    assert world.sync("prod").code == 0
+    world = copied("team")
     world.edit("ann", "emoji", "UPDATE emoji SET name = 'grinning, says ann' WHERE code = '1F600'")
     with world.serving():
         with world.writing() as shadow:
@@ -132,10 +125,9 @@ def test_scenario_3_a_members_change_is_published_without_a_conflict(world: Worl
         last_sync(world, DISCONNECTS, shadow)
 
 
-def test_scenario_4_two_members_and_the_second_is_rebased(world: World) -> None:
+def test_scenario_4_two_members_and_the_second_is_rebased(copied: Copy) -> None:
     """Lince is ben, Athreya is ann; both start from v1."""
-    first_version(world, "emoji")
-    world.member("ben", "emoji")
+    world = copied("team")
     world.edit("ann", "emoji", "UPDATE emoji SET keywords = '[\"ann\"]' WHERE code IN ('1F600', '1F601')")
     world.edit("ben", "emoji", "UPDATE emoji SET name = 'by ben' WHERE code IN ('1F600', '1F602')")
     world.edit("ben", "emoji", "DELETE FROM emoji WHERE code = '1F603'")
@@ -166,10 +158,9 @@ def test_scenario_4_two_members_and_the_second_is_rebased(world: World) -> None:
     assert world.head("emoji") == 3
 
 
-def test_two_members_and_a_busy_server_all_publish_ipm(world: World) -> None:
+def test_two_members_and_a_busy_server_all_publish_ipm(copied: Copy) -> None:
     """Two folders and a server, one bucket: whoever comes second is rebased, and everybody's rows are there."""
-    first_version(world)
-    world.member("ben")
+    world = copied("team")
     with world.serving():
         with world.writing() as shadow:
             world.insert("ann", "from-ann")
@@ -186,16 +177,13 @@ def test_two_members_and_a_busy_server_all_publish_ipm(world: World) -> None:
 
 
 @BOTH
-def test_case_2_2_new_data_on_both_sides_under_one_number_is_refused(world: World, host: str) -> None:
-    first_version(world)
+def test_case_2_2_new_data_on_both_sides_under_one_number_is_refused(copied: Copy, host: str) -> None:
+    world = copied("team")
     with world.serving(), world.writing() as shadow:
         # Somebody throws v1 away and publishes another v1, from another file.
         for name in [*world.bucket.list("ipm/commits"), *world.bucket.list("ipm/packs")]:
             world.bucket.delete(name)
-        folder = world.folder("ben")
-        folder.mkdir(parents=True)
-        (folder / "ipm-db-v1.db").write_bytes(world.live("ann").read_bytes())
-        (folder / "db.toml").write_text('[db]\nipmdb = "ipm-db-v1.db"\n')
+        shutil.rmtree(world.folder("ben") / ".b2m")
         world.insert("ben", "another-v1")
         assert world.sync("ben").recap["to_version"] == 1
         before, pid = starts(world), world.port
@@ -224,8 +212,8 @@ def assert_told(done: Done, reason: str) -> None:
 
 
 @BOTH
-def test_case_3_nothing_happens_where_nothing_is_new(world: World, host: str) -> None:
-    first_version(world)
+def test_case_3_nothing_happens_where_nothing_is_new(copied: Copy, host: str) -> None:
+    world = copied("team")
     with world.serving():
         with world.writing() as shadow:
             pass

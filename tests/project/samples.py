@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from b2m.project import Modules, Project, Strict, load_project
+from b2m.project import Command, Modules, Project, Strict, load_project
 
 
 class Download(Strict):
+    repeatable: ClassVar[bool] = True
     version: int | Literal["head"] = "head"
     as_: str = Field(default="candidate", alias="as")
 
@@ -46,6 +47,12 @@ class Message(Strict):
     text: str = Field(min_length=1)
 
 
+class Shell(Strict):
+    repeatable: ClassVar[bool] = True
+    run: Annotated[Command, Field(min_length=1)]
+    reason: str = Field(min_length=1)
+
+
 class Nothing(Strict):
     pass
 
@@ -60,6 +67,7 @@ MODULES: Modules = {
     "upload": Upload,
     "hold": Hold,
     "message": Message,
+    "shell": Shell,
 }
 
 INVENTORY = """\

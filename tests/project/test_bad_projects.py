@@ -215,6 +215,13 @@ IN_PLAYBOOK: list[Row] = [
             "roles/publish/role.yaml:6:5: upload cannot stand under on_refused: a refused run changes nothing",
         ],
     ),
+    (
+        '    - message: {text: "held by {{ lease.owner }}"}\n      when', "    - shell: {run: ls, reason: x}\n      when",
+        ["10:7: shell cannot stand under locked: another run holds the lease"],
+    ),
+    ("vars:\n", "x_common: 1\nvars:\n", [
+        "3:1: unknown key x_common; known here: about, db, hosts, on_failed, on_refused, policy, scenarios, vars"
+    ]),
     ("  color: red", "  minutes: red", ["4:3: minutes is a built-in name: choose another"]),
     (
         "  color: red", '  color: "{{ color }}"',
@@ -232,7 +239,7 @@ AS_TASK: list[tuple[str, list[str]]] = [
         "{name: x}",
         [
             "8:16: the task names no module; known here: download, hold, message, rename, "
-            "replay, role, snapshot, swap, upload, verify",
+            "replay, role, shell, snapshot, swap, upload, verify",
         ],
     ),
     ("{snapshoot: {}}", ["8:17: unknown module snapshoot, did you mean snapshot?"]),
@@ -287,6 +294,32 @@ AS_TASK: list[tuple[str, list[str]]] = [
     ("{hold: {service: web}, block: []}", ["8:17: a hold needs a block with at least one task"]),
     ("{hold: {service: web}, block: {rename: {}}}", ["8:46: block: expected a list, not a mapping"]),
     ("{hold: {service: wbe}, block: [{rename: {}}]}", ["8:33: host prod has no service wbe, did you mean web?"]),
+    ("{shell: {run: ls}}", ["8:24: reason is missing"]),
+    ('{shell: {run: "", reason: x}}', ["8:30: run: must not be empty"]),
+    ('{shell: {run: ls, reason: ""}}', ["8:42: reason: must not be empty"]),
+    ("{shell: ls}", ['8:24: expected a mapping, not the text "ls"']),
+    ('{shell: {run: "ls {{ colr }}", reason: x}}', ["8:30: colr is not defined, did you mean color?"]),
+    (
+        "{download: {}, timeout: 5}",
+        ["8:40: timeout: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5"],
+    ),
+    ("{download: {}, timeout: 0s}", ["8:40: timeout: must be more than 0"]),
+    ("{download: {}, retries: -1}", ["8:40: retries: must be at least 0"]),
+    ("{download: {}, retries: 11}", ["8:40: retries: must be at most 10"]),
+    ('{download: {}, retries: "2"}', ['8:40: retries: expected a whole number, not the text "2"']),
+    ("{download: {}, retry: 2}", ["8:31: unknown key retry, did you mean retries?"]),
+    ("{replay: {from: ours}, retries: 2}", ["8:39: retries cannot stand on replay: it must not be done twice"]),
+    (
+        "{role: publish, timeout: 5s, retries: 1}",
+        [
+            "8:32: timeout cannot stand on a role: give it to the role's tasks",
+            "8:45: retries cannot stand on a role: give it to the role's tasks",
+        ],
+    ),
+    (
+        "{hold: {service: web}, block: [{rename: {}}], timeout: 5s}",
+        ["8:62: timeout cannot stand on a hold: policy.max_downtime limits it"],
+    ),
     (
         "{hold: {}, block: [{role: publish}]}",
         ["roles/publish/role.yaml:6:5: upload must not stand in a hold: the server would wait for the transfer"],
@@ -302,7 +335,55 @@ IN_ROLE: list[Row] = [
     ),
     ("  - upload: {file: ours}", "  - role: publish", ["6:11: role publish includes itself: publish -> publish"]),
     ("{{ word }}", "{{ wrd }}", ["7:21: wrd is not defined, did you mean word?"]),
-    ("tasks:", "argument_specs: {}\ntasks:", ["3:1: argument_specs is not supported yet"]),
+    ("tasks:", "argument_specs: []\ntasks:", ["3:17: argument_specs: expected a mapping or nothing, not a list"]),
+    (
+        "tasks:", "argument_specs:\n  main:\n    options: {}\ntasks:",
+        ["5:5: options: a role here has one entry point, write its arguments directly under argument_specs"],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {type: string}}\ntasks:",
+        [
+            "3:28: type: expected str, int, float, bool, list, dict, duration or size, not the text \"string\"",
+        ],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {requird: true}}\ntasks:",
+        ["3:22: unknown key requird, did you mean required?"],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {required: true, default: x}}\ntasks:",
+        ["3:21: a: required and default exclude each other"],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {type: int, default: x}}\ntasks:",
+        ['3:21: a: default: expected a whole number, not the text "x"'],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {choices: [x, y], default: z}}\ntasks:",
+        ['3:21: a: default: expected x or y, not the text "z"'],
+    ),
+    (
+        "tasks:", "argument_specs: {a: {type: bool, choices: [1]}}\ntasks:",
+        ["3:21: a: choices: expected true or false, not the number 1"],
+    ),
+    ("tasks:", "argument_specs: {a: {choices: []}}\ntasks:", ["3:31: choices: must not be empty"]),
+    (
+        "tasks:", "argument_specs: {word: {default: x}}\ntasks:",
+        ["2:3: word has a default under argument_specs: say it once"],
+    ),
+    (
+        "tasks:", "argument_specs: {word: {required: true}}\ntasks:",
+        ["2:3: word is required under argument_specs: say it once"],
+    ),
+    ("tasks:", "argument_specs: {head: {}}\ntasks:", ["3:18: head is a built-in name: choose another"]),
+    (
+        "tasks:", "argument_specs: {a-b: {}}\ntasks:",
+        ["3:18: 'a-b' is no name for a variable: letters, digits and _ only"],
+    ),
+    (
+        "tasks:", "argument_specs: {more: {required: true}}\ntasks:",
+        ["playbooks/ipm.yaml:13:13: role publish needs more: give it under vars"],
+    ),
 ]
 
 AS_PLAYBOOK: list[tuple[str, list[str]]] = [
@@ -370,6 +451,33 @@ def test_everything_wrong_in_every_file_is_told_at_once(tmp_path: Path) -> None:
         "playbooks/ipm.yaml:8:44: unknown key txt, did you mean text?",
         "roles/publish/role.yaml:4:20: as: expected text, not a mapping",
     ]
+
+
+def test_ten_mistakes_in_one_file_are_told_in_one_go(tmp_path: Path) -> None:
+    playbook = """\
+db: ipmm
+hosts: [servers, servrs]
+vars: {state: red}
+policy:
+  max_downtime: 5
+  nmaing: stable
+scenarios:
+  up_to_date: [{snapshoot: {}}]
+  locked: [{upload: {file: ours}}]
+  ready_to_upload: [{role: publsh}, {swap: {}}]
+  outdated_db: [{message: {text: "{{ colr }}"}, retries: many}]
+on_refused: [{shell: {run: ls}}]
+"""
+    # What is wrong with the shape of a file comes first; what its names mean is told once the shape is right.
+    assert problems(tmp_path, playbook=playbook) == at(
+        "playbooks/ipm.yaml",
+        [
+            "5:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5",
+            "6:3: unknown key nmaing, did you mean naming?",
+        ],
+    )
+    playbook = playbook.replace("max_downtime: 5", "max_downtime: 5s").replace("nmaing: stable", "naming: stable")
+    assert problems(tmp_path, playbook=playbook) == []
 
 
 def test_a_second_playbook_of_one_database_is_refused(tmp_path: Path) -> None:

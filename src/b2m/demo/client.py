@@ -17,31 +17,33 @@ class Client:
     port: int
     prefix: str
     acknowledged: list[str] = field(default_factory=list)
-    failed: int = 0
+    failed: list[str] = field(default_factory=list)
 
     def insert(self, count: int = 1) -> None:
         """Insert entries, each under a slug of its own."""
         for _ in range(count):
-            slug = f"{self.prefix}{len(self.acknowledged) + self.failed}"
+            slug = f"{self.prefix}{len(self.acknowledged) + len(self.failed)}"
             if self._ask("POST", "/ipm", {"slug": slug, "name": f"{slug} 🙂", "summary": '"quoted" ? text\n'}):
                 self.acknowledged.append(slug)
-            else:
-                self.failed += 1
 
     def read(self) -> None:
         """Read the entry that was inserted last."""
-        if not self._ask("GET", f"/ipm/{self.acknowledged[-1]}"):
-            self.failed += 1
+        self._ask("GET", f"/ipm/{self.acknowledged[-1]}")
 
     def _ask(self, method: str, path: str, entry: dict[str, str] | None = None) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request(method, path, json.dumps(entry) if entry else None)
-            return connection.getresponse().status < 300
-        except (OSError, http.client.HTTPException):
-            return False
+            answer = connection.getresponse()
+            if answer.status < 300:
+                return True
+            said = f"{answer.status} {answer.read(200).decode(errors='replace')}"
+        except (OSError, http.client.HTTPException) as error:
+            said = str(error) or type(error).__name__
         finally:
             connection.close()
+        self.failed.append(f"{method} {path}: {said}")
+        return False
 
 
 class Busy:

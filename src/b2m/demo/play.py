@@ -97,7 +97,10 @@ class _Demo:
         self.show(f"4 PM, {ANN} inserted {BULK} entries in her file and published it", "ipm", SERVER)
         with Busy(self.client) as busy:
             self.sync_and_show("6 PM, while clients insert and read", "ipm", SERVER, events=Events(busy))
-        say(f"    {busy.requests} requests came in until the server had the new file, {self.client.failed} failed")
+        failed = self.client.failed
+        say(f"    {busy.requests} requests came in until the server had the new file, {len(failed)} failed")
+        for what in failed[:3]:
+            say(f"      {what}")
 
     def member_without_conflict(self) -> None:
         say("\nScenario 3: a member has new rows, the bucket is as it was")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from b2m.errors import Locked
+from b2m.hosts.place import read_json
 
 LOOK = 0.2  # seconds in which whoever only looks at the lock, for an instant, has let go of it
 DEAD_RUN_GRACE = 30.0  # seconds that a guard may need to settle what its dead run left
@@ -47,6 +48,12 @@ def holder(path: Path) -> Holder | None:
         return None
     finally:
         os.close(fd)
+
+
+def alive(path: Path) -> bool:
+    """Tell whether the process that last took the lock still runs; its guard may hold the lock after it."""
+    note = read_json(path)
+    return note is not None and _alive(note)
 
 
 def _named(note: dict[str, object]) -> Holder:

@@ -22,6 +22,7 @@ from b2m.buckets.protocol import Bucket
 from b2m.facts import HostFacts, Live
 from b2m.hosts import anchor as anchors
 from b2m.hosts import kept as keeping
+from b2m.hosts import rehearsals
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.command import Finished, run_command
 from b2m.hosts.hold import Hold
@@ -130,6 +131,7 @@ class Session:
         """Open this run's journal and work folder; what dead runs left in theirs goes."""
         for leftover in (self.place.state / "work").glob("*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        rehearsals.sweep(self.place)
         kept = keeping.load(self.place)
         anchors.sweep(self.place, keep=_underived(kept))
         bases = {Path(kept.base)} if kept else set()

@@ -15,13 +15,17 @@ from b2m.project.specs import ArgumentSpec
 
 @dataclass(frozen=True)
 class Arguments:
-    """What one include of a role gives it; ``defaults`` and ``vars`` are the layers seen inside the role."""
+    """What one include of a role gives it.
+
+    ``defaults`` and ``vars`` are the layers seen inside the role, ``own`` those of them that no role around it brought.
+    """
 
     role: str
     specs: Mapping[str, ArgumentSpec]
     source: Source
     defaults: tuple[Layer, ...]
     vars: tuple[Layer, ...]
+    own: tuple[Layer, ...]
 
     def layers(self, between: Iterable[Layer], top: Iterable[Layer] = ()) -> tuple[Layer, ...]:
         """The levels of variables inside the role, the lowest first."""

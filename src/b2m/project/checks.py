@@ -11,12 +11,12 @@ from pathlib import Path
 
 from b2m.project.load import INVENTORY, Reading, read_project
 from b2m.project.models import InventoryFile
-from b2m.project.problems import Position, Problems
+from b2m.project.problems import Position, Problems, suggest
 from b2m.project.rules import hosts_of
 from b2m.project.scope import Layer
 from b2m.project.secrets import note_secrets
 from b2m.project.target import Host
-from b2m.project.tasks import HOLD, Modules, Playbook, Task, walk
+from b2m.project.tasks import HOLD, Modules, Task, walk
 from b2m.project.templates import has_templates
 from b2m.project.usage import note_unused, variables
 
@@ -85,7 +85,8 @@ def _check_hosts(inventory: InventoryFile, read: Reading, wrong: Problems, odd: 
         odd.add(document.key_at(("buckets", bucket)), f"no database is kept in bucket {bucket}")
     for playbook in read.playbooks.values():
         there = [read.hosts[name] for name in hosts_of(playbook, inventory) if name in read.hosts]
-        served = [(host, own.service) for host in there if (own := host.file.databases.get(playbook.db)) and own.service]
+        here = [(host, host.file.databases.get(playbook.db)) for host in there]
+        served = [(host, own.service) for host, own in here if own is not None and own.service]
         for _, tasks in playbook.sections():
             for task, _ in walk(tasks):
                 if task.module == HOLD and task.args.get("service") is None and served:
@@ -116,7 +117,7 @@ def _check_host(host: Host, read: Reading, inventory: InventoryFile, odd: Proble
 def _broken(read: Reading, db: str) -> bool:
     """Whether a playbook could not be read that may be the one of this database."""
     known = {playbook.file for playbook in read.playbooks.values()}
-    unread = [document for file, document in read.documents.items() if file.startswith("playbooks/") and file not in known]
+    unread = [one for file, one in read.documents.items() if file.startswith("playbooks/") and file not in known]
     return any(not isinstance(one.data, dict) or one.data.get("db", db) == db for one in unread)
 
 
@@ -128,4 +129,4 @@ def _check_overrides(read: Reading, overrides: tuple[Layer, ...], wrong: Problem
             arguments.check_overrides(overrides, wrong)
     for layer in overrides:
         for name in layer.values.keys() - known:
-            wrong.add(layer.of(name).at(), f"no playbook has a variable {name}")
+            wrong.add(layer.of(name).at(), f"no playbook has a variable {name}{suggest(name, known)}")

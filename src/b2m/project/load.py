@@ -16,8 +16,9 @@ from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile,
 from b2m.project.problems import Position, Problems, suggest
 from b2m.project.reader import RoleSource, TaskReader, read_playbook
 from b2m.project.scope import Layer, Source
-from b2m.project.target import Host, Target, absolute, resolve
+from b2m.project.target import Host, Listed, Target, absolute, resolve
 from b2m.project.tasks import Modules, Playbook, Task
+from b2m.project.usage import variables
 from b2m.project.wording import validate
 from b2m.project.yaml import Document, parse
 
@@ -49,6 +50,10 @@ class Project:
         allowed = rules.hosts_of(self.playbooks[db], self.inventory) if db in self.playbooks else ()
         return tuple(host for host in allowed if db in self.hosts[host].file.databases)
 
+    def variables(self, db: str) -> set[str]:
+        """The variables that a database's playbook has, on whichever host."""
+        return variables(self.playbooks[db], self.hosts.values())
+
     def target(self, db: str, host: str = LOCAL, overrides: tuple[Layer, ...] = ()) -> Target:
         """Resolve one database on one host; UsageError for a name that the project does not know.
 
@@ -75,7 +80,12 @@ class Project:
             for arguments in playbook.includes():
                 arguments.check_overrides(overrides, problems)
             problems.raise_any()
-        return resolve(self.root, db, database, found, playbook, bucket, overrides)
+        return resolve(self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket))
+
+    def listed(self, bucket: str) -> dict[str, Listed]:
+        """How ``db.toml`` names each database of a bucket."""
+        known = self.inventory.databases
+        return {db: Listed(one.key or f"{db}db", one.file) for db, one in known.items() if one.bucket == bucket}
 
 
 def find_project(named: Path | str | None = None, start: Path | None = None) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -51,10 +51,9 @@ def typed(text: str) -> Any:
     return scalars.scalar(text, scalars.tag_of(text))
 
 
-def check_known(overrides: Iterable[Layer], known: Mapping[str, object]) -> None:
+def check_known(overrides: Iterable[Layer], known: Collection[str]) -> None:
     """UsageError for a variable that no level sets and no expression reads: it would change nothing."""
     for layer in overrides:
         for name in layer.values:
             if name not in known:
-                hint = suggest(name, known, label="known here")
-                raise UsageError(what=f"{FLAG} {name}: no playbook in question has a variable {name}{hint}")
+                raise UsageError(what=f"{FLAG} {name}: no playbook has a variable {name}{suggest(name, known)}")

@@ -156,6 +156,7 @@ class TaskReader:
         if role is None:
             return None
         inside = place.within(role, frame.vars, source.below("vars"))
+        own = (*role.defaults(), inside.vars[-1])
         for given in frame.vars if role.file.argument_specs is not None else ():
             if given not in role.specs:
                 at = source.document.key_at((*source.path, "vars", given))
@@ -171,7 +172,7 @@ class TaskReader:
             defaults=place.defaults,
             vars=place.vars,
             needs=place.needs,
-            arguments=Arguments(name, role.specs, source.below(ROLE), inside.defaults, inside.vars),
+            arguments=Arguments(name, role.specs, source.below(ROLE), inside.defaults, inside.vars, own),
         )
 
     def _module_of(self, raw: Mapping[str, Any], source: Source) -> str | None:

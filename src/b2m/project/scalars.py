@@ -79,7 +79,7 @@ def _node(loader: Any) -> Node | None:
 
 def tag_of(text: str) -> str:
     """The tag that a plain scalar of this text has."""
-    return str(_CoreResolver().resolve(ScalarNode, text, (True, False)))
+    return str(_CoreResolver().resolve(ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
 
 
 def scalar(text: str, tag: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from b2m.project import templates
 from b2m.project.problems import Position, Problems
@@ -14,7 +14,9 @@ from b2m.project.yaml import Document
 ALLOW = "not a secret"
 """A comment with these words, on the line of a literal, says that it only looks like one."""
 
-_WORD = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|app(?:lication)?[_-]?key)"
+INSTEAD = f"let the command that needs it read it from its environment, or write behind it: # {ALLOW}"
+
+_WORD = r"(?:password|passwd|passphrase|secret|token|(?:api|access|private|app|application)[_-]?key)"
 _KEY = re.compile(rf"(?:^|[_-]){_WORD}$", re.IGNORECASE)
 _GIVEN = re.compile(rf"{_WORD}[\"']?\s?[=:]\s?[\"']?(?![\s\"'{{$<(])\S{{4,}}", re.IGNORECASE)
 _FLAG = re.compile(rf"(?:^|\s)--?(?:[\w-]+-)?{_WORD}\s+[\"']?(?![\"'{{$<(-])\S{{4,}}", re.IGNORECASE)
@@ -29,7 +31,7 @@ _PATTERNS = (
             re.IGNORECASE,
         ),
     ),
-    ("an address with a token", re.compile(r"[?&](?:[\w-]*token|key|sig|signature|secret)=(?![{$])\S{6,}", re.IGNORECASE)),
+    ("an address with a token", re.compile(r"[?&](?:[\w-]*token|key|sig|signature|secret)=(?![{$])\S{6,}", re.I)),
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")),
     (
         "an access key",
@@ -50,11 +52,12 @@ def note_secrets(document: Document, lines: Iterable[str], problems: Problems) -
     for path, leaf in templates.leaves(document.data):
         if not isinstance(leaf, str | int) or isinstance(leaf, bool):
             continue
-        key = next((str(step) for step in reversed(path) if isinstance(step, str)), "")
+        # An argument's default stands one level below the argument's name.
+        key = next((step for step in reversed(path) if isinstance(step, str) and step != "default"), "")
         what = looks_secret(key, str(leaf))
         at = document.at(path)
         if what is not None and not _allowed(text, at):
-            problems.add(at, f"this looks like {what}: take it from the environment of the command that needs it, or write # {ALLOW}")
+            problems.add(at, f"this looks like {what}: {INSTEAD}")
 
 
 def looks_secret(key: str, text: str) -> str | None:
@@ -67,17 +70,12 @@ def looks_secret(key: str, text: str) -> str | None:
             return what
     if _GIVEN.search(text) or _FLAG.search(text):
         return "a secret in a text"
-    return "a random token" if any(_random(token) for token in _tokens(literal)) else None
+    return "a random token" if any(map(_random, _TOKEN.findall(literal))) else None
 
 
 def _literal(text: str) -> str:
     """The text without its expressions."""
     return re.sub(r"\{\{.*?\}\}", " ", text, flags=re.DOTALL)
-
-
-def _tokens(text: str) -> Iterator[str]:
-    for found in _TOKEN.finditer(text):
-        yield found[0]
 
 
 def _random(token: str) -> bool:

@@ -32,6 +32,14 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """How ``db.toml`` names a database: its key, and the pattern of its file names."""
+
+    key: str
+    file: str
+
+
+@dataclass(frozen=True)
 class Host:
     """One machine of the inventory: its own entry and the variables of its group and itself."""
 
@@ -59,6 +67,7 @@ class Target:
     bucket: Mapping[str, str]
     service: Service | None
     services: Mapping[str, Service] = field(repr=False)
+    listed: Mapping[str, Listed] = field(repr=False)  # every database of the same bucket
     playbook: Playbook = field(repr=False)
     layers: tuple[Layer, ...] = field(repr=False)
     overrides: tuple[Layer, ...] = field(repr=False, default=())
@@ -121,6 +130,7 @@ def resolve(
     playbook: Playbook,
     bucket: Path,
     overrides: tuple[Layer, ...] = (),
+    listed: Mapping[str, Listed] | None = None,
 ) -> Target:
     """Everything about one database on one host; the project was found valid before."""
     own = host.file.databases.get(db, HostDatabaseFile())
@@ -151,6 +161,7 @@ def resolve(
         bucket={"type": "folder", "path": str(bucket)},
         service=services[own.service] if own.service else None,
         services=services,
+        listed=listed or {db: Listed(key, database.file)},
         playbook=playbook,
         layers=layers,
         overrides=overrides,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from b2m.project import expressions, templates
+from b2m.project.facts import is_built_in
 from b2m.project.problems import Problems
 from b2m.project.reader import RoleSource
 from b2m.project.scope import Layer
@@ -20,7 +21,8 @@ def variables(playbook: Playbook, hosts: Iterable[Host]) -> set[str]:
         for task, _ in walk(tasks):
             levels += (*task.defaults, *task.vars)
     declared = {name for arguments in playbook.includes() for name in arguments.specs}
-    return declared | {name for layer in levels for name in layer.values} | set(_read_by(playbook))
+    read = {name for name in _read_by(playbook) if not is_built_in(name)}
+    return declared | {name for layer in levels for name in layer.values} | read
 
 
 def note_unused(

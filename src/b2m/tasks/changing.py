@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, say, seconds
+from b2m.tasks.frame import DBS, WITH_VARIABLES, chosen, emit, events, for_each, help_of, reported, say, seconds
 from b2m.tasks.looking import show_plan
 
 if TYPE_CHECKING:
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 @task(
-    **DBS,
+    **WITH_VARIABLES,
     help=help_of(
         "db",
         "host",
         "project",
         "json",
         "wait",
+        "e",
+        "set",
         check="change nothing; exit 10 if there is work",
         message="a note for the version",
     ),
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 def sync(
     c: Context,
     db: list[str],
+    e: list[str],
+    set_: list[str],
     host: str = "",
     project: str = "",
     check: bool = False,
@@ -43,16 +47,27 @@ def sync(
         from b2m import api
 
         patience = seconds(wait or None)
-        targets = chosen(db, host, project)
+        targets = chosen(db, host, project, [*e, *set_])
         if check:
             for_each(targets, json, lambda target: show_plan(target, json))
             return
         _recaps(targets, json, lambda target: api.sync(target, events(json), wait=patience, message=message))
 
 
-@task(**DBS, help=help_of("db", "host", "project", "json", "wait", message="a note for the version"))
+@task(
+    **WITH_VARIABLES,
+    help=help_of("db", "host", "project", "json", "wait", "e", "set", message="a note for the version"),
+)
 def upload(
-    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, wait: str = "", message: str = ""
+    c: Context,
+    db: list[str],
+    e: list[str],
+    set_: list[str],
+    host: str = "",
+    project: str = "",
+    json: bool = False,
+    wait: str = "",
+    message: str = "",
 ) -> None:
     """Publish databases that are ready to upload; an outdated one is refused."""
     with reported(c, json):
@@ -60,7 +75,7 @@ def upload(
 
         patience = seconds(wait or None)
         _recaps(
-            chosen(db, host, project),
+            chosen(db, host, project, [*e, *set_]),
             json,
             lambda target: api.upload(target, events(json), wait=patience, message=message),
         )

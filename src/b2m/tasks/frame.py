@@ -27,8 +27,16 @@ HELP = {
     "host": "a host of inventory.yaml; without it, this machine",
     "project": "the project's folder; without it, the nearest one upwards that has an inventory.yaml",
     "json": "print JSON lines",
+    "e": "set a variable, above every level: -e name=value; may be given several times",
+    "set": "the same as -e",
     "wait": "wait so long for a lock that somebody holds: 30s, 10m",
 }
+
+
+VARIABLES = ["e", "set_"]
+"""The parameters of a task that takes variables: ``-e name=value`` and ``--set name=value``, the same thing."""
+
+WITH_VARIABLES: dict[str, Any] = {**FLAGS, "iterable": ["db", *VARIABLES]}
 
 
 def help_of(*names: str, **more: str) -> dict[str, str]:
@@ -90,11 +98,11 @@ def events(as_json: bool) -> Events:
     return Events(json_sink(sys.stdout) if as_json else Console())
 
 
-def chosen(db: Sequence[str], host: str | None, project: str | None) -> list[Target]:
-    """Return what ``--db``, ``--host`` and ``--project`` name."""
+def chosen(db: Sequence[str], host: str | None, project: str | None, variables: Sequence[str] = ()) -> list[Target]:
+    """Return what ``--db``, ``--host`` and ``--project`` name, with the variables of ``-e``."""
     from b2m import api
 
-    return api.targets(api.project(project), db, host or "local")
+    return api.targets(api.project(project), db, host or "local", variables)
 
 
 def the_project(project: str | None) -> Project:

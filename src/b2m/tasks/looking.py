@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from b2m.tasks.frame import DBS, chosen, count, emit, events, for_each, help_of, reported, say
+from b2m.tasks.frame import DBS, WITH_VARIABLES, chosen, count, emit, events, for_each, help_of, reported, say
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -33,11 +33,19 @@ def status(c: Context, db: list[str], host: str = "", project: str = "", json: b
         for_each(chosen(db or ["all"], host, project), json, show)
 
 
-@task(**DBS, help=help_of("db", "host", "project", "json"))
-def plan(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+@task(**WITH_VARIABLES, help=help_of("db", "host", "project", "json", "e", "set"))
+def plan(
+    c: Context,
+    db: list[str],
+    e: list[str],
+    set_: list[str],
+    host: str = "",
+    project: str = "",
+    json: bool = False,
+) -> None:
     """Say what a sync would do, step by step."""
     with reported(c, json):
-        for_each(chosen(db, host, project), json, lambda target: show_plan(target, json))
+        for_each(chosen(db, host, project, [*e, *set_]), json, lambda target: show_plan(target, json))
 
 
 def show_plan(target: Target, as_json: bool) -> int:

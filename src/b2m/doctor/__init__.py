@@ -1,0 +1,6 @@
+"""What is wrong with a database on a host, and the one command to type next; nothing is changed by looking."""
+
+from b2m.doctor.examine import examine
+from b2m.doctor.findings import Finding, Level, Report
+
+__all__ = ["Finding", "Level", "Report", "examine"]

@@ -1,0 +1,169 @@
+"""Tasks for whoever writes a project: begin one, check it, ask where a value comes from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from b2m import errors
+from b2m.tasks.frame import (
+    FLAGS,
+    VARIABLES,
+    WITH_VARIABLES,
+    chosen,
+    emit,
+    for_each,
+    help_of,
+    reported,
+    say,
+    the_project,
+)
+
+if TYPE_CHECKING:
+    from b2m.project import Target
+    from b2m.project.checks import Report
+    from b2m.project.origins import Origin
+
+
+@task(**{**FLAGS, "iterable": VARIABLES}, help=help_of("project", "json", "e", "set"))
+def check(c: Context, e: list[str], set_: list[str], project: str = "", json: bool = False) -> None:
+    """Check a project's files, all of them at once; needs no host, bucket or secret. Exit 3 if something is wrong."""
+    with reported(c, json):
+        from b2m import api
+
+        report = api.check(project or None, [*e, *set_])
+        _print_json(report) if json else _print(report)
+        if report.errors:
+            raise Exit(None, errors.InvalidProject.exit_code)
+
+
+def _print(report: Report) -> None:
+    for finding in report.errors:
+        print(finding, flush=True)
+    for finding in report.warnings:
+        print(f"{finding.at}: warning: {finding.what}", flush=True)
+    wrong, odd = len(report.errors), len(report.warnings)
+    counted = f"{wrong or 'no'} error{'' if wrong == 1 else 's'}, {odd or 'no'} warning{'' if odd == 1 else 's'}"
+    say(f"{len(report.files)} files, {counted}")
+
+
+def _print_json(report: Report) -> None:
+    for severity, findings in (("error", report.errors), ("warning", report.warnings)):
+        for found in findings:
+            at = found.at
+            place = {"file": at.file, "line": at.line or None, "col": at.col or None}
+            emit({"type": "finding", "severity": severity, **place, "text": found.what})
+    errors_, warnings = len(report.errors), len(report.warnings)
+    emit({"type": "check", "files": list(report.files), "errors": errors_, "warnings": warnings})
+
+
+@task(**WITH_VARIABLES, help=help_of("db", "host", "project", "json", "e", "set"))
+def vars(
+    c: Context,
+    db: list[str],
+    e: list[str],
+    set_: list[str],
+    host: str = "",
+    project: str = "",
+    json: bool = False,
+) -> None:
+    """Say what each variable is on a host, which level decides it, and where that stands."""
+    with reported(c, json):
+        from b2m import api
+        from b2m.project.origins import known_in_a_run
+
+        found = the_project(project or None)
+
+        def show(target: Target) -> int:
+            every = api.variables(found, target)
+            if json:
+                for one in every:
+                    emit(_variable_json(target, one))
+                return 0
+            print(f"{target.db}@{target.host}", flush=True)
+            role = None
+            for one in every:
+                if one.role != role:
+                    role = one.role
+                    print(f"  role {role}", flush=True)
+                print(f"  {'  ' if one.role else ''}{_variable_line(one)}", flush=True)
+            print(f"  known in a run: {', '.join(known_in_a_run())}", flush=True)
+            return 0
+
+        for_each(chosen(db or ["all"], host, project, [*e, *set_]), json, show)
+
+
+def _variable_line(one: Origin) -> str:
+    import json
+
+    value = f"{one.written}  (known in a run)" if one.later else json.dumps(one.value, ensure_ascii=False)
+    place = f"  {one.at}" if one.at is not None and one.at.line else ""
+    hides = "".join(f"; hides {level} {at}" for level, at in one.hides)
+    return f"{one.name} = {value}  [{one.level}]{place}{hides}"
+
+
+def _variable_json(target: Target, one: Origin) -> dict[str, object]:
+    return {
+        "type": "variable",
+        "db": target.db,
+        "host": target.host,
+        "role": one.role,
+        "name": one.name,
+        "value": one.value,
+        "written": one.written,
+        "later": one.later,
+        "level": one.level,
+        "at": str(one.at) if one.at is not None else None,
+        "hides": [{"level": level, "at": str(at)} for level, at in one.hides],
+    }
+
+
+@task(
+    positional=["folder"],
+    auto_shortflags=False,
+    iterable=["db"],
+    help={
+        "folder": "the new project's folder; it must be empty or not there yet",
+        "db": "a database as name=file, as in ipm=ipm-db-v5.db; may be given several times",
+        "host": "the host that has them, and its folder: prod=/srv/dbs",
+        "bucket": "the folder that keeps the versions",
+    },
+)
+def init(c: Context, folder: str, db: list[str], host: str = "", bucket: str = "") -> None:
+    """Write a new project: inventory, playbooks, roles, tasks.py, a CI file; asks on a terminal what no flag says."""
+    with reported(c):
+        from b2m import api
+
+        if folder.startswith("-"):  # Invoke takes a mistyped flag for the folder
+            raise errors.UsageError(what=f"unknown flag {folder}; see: b2m --help init")
+        asks = sys.stdin.isatty() and sys.stderr.isatty()
+        dbs = list(db) or (_databases() if asks else [])
+        host = host or (_ask("The host that has them, and its folder", "prod=dbs") if asks else "prod=dbs")
+        bucket = bucket or (_ask("The folder that keeps the versions", "bucket") if asks else "bucket")
+        root = Path(folder).expanduser()
+        for name in api.init(root, dbs, host, bucket):
+            print(root / name, flush=True)
+        say(f"next: b2m check --project {folder}; then set the bucket up: b2m bucket.init --project {folder}")
+
+
+def _databases() -> list[str]:
+    found: list[str] = []
+    while answer := _ask("A database, as name=file" if not found else "Another one, or nothing", ""):
+        found.append(answer)
+    return found
+
+
+def _ask(question: str, default: str) -> str:
+    say(f"{question}{f' [{default}]' if default else ''}: ")
+    try:
+        return input().strip() or default
+    except EOFError:
+        return default
+
+
+TASKS = (check, vars, init)
