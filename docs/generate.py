@@ -16,6 +16,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+from invoke.parser.context import to_flag
 from pydantic import BaseModel
 
 from b2m import errors
@@ -37,17 +38,20 @@ def commands() -> Iterator[str]:
     for name in sorted(namespace.task_names):
         arguments = namespace[name].get_arguments()
         # Invoke hands each help text out once.
-        flags = [f"[--{each.name}{' ' + each.name.upper() if each.takes_value else ''}]" for each in arguments]
+        flags = [
+            f"[{to_flag(each.name)}{' ' + each.name.strip('_').upper() if each.takes_value else ''}]"
+            for each in arguments
+        ]
         yield f"### `{name}`\n\n{one_line(namespace[name].__doc__)}\n"
         yield f"    b2m {' '.join([name, *flags])}\n"
-        own = [(f"`--{each.name}`", each.help or "") for each in arguments if each.help != HELP.get(each.name)]
+        own = [(f"`{to_flag(each.name)}`", each.help or "") for each in arguments if each.help != HELP.get(each.name)]
         yield from table(("flag", ""), own) if own else ()
         yield ""
 
 
 def shared_flags() -> Iterator[str]:
     """The flags that several tasks have."""
-    return table(("flag", ""), [(f"`--{name}`", what) for name, what in HELP.items()])
+    return table(("flag", ""), [(f"`{to_flag(name)}`", what) for name, what in HELP.items()])
 
 
 def error_classes() -> Iterator[str]:

@@ -69,19 +69,21 @@ def test_no_store_or_ssh_library_is_loaded_unasked(statement: str) -> None:
 # -- layers --------------------------------------------------------------------------------------------------------
 
 # What a layer may know, beside itself. Words that all layers share (errors, wording, faults, events) are no layer.
-SHARED = frozenset({"errors", "wording", "faults", "events"})
+SHARED = frozenset({"errors", "wording", "faults", "failures", "events", "terminal"})
 BOTTOM = frozenset[str]()
 VERSIONS = BOTTOM | {"buckets"}
 HOSTS = VERSIONS | {"versions", "sqlite", "journal", "facts"}
 PROJECT = BOTTOM
 PLAN = HOSTS | {"hosts", "modules", "project", "state", "run"}
 ENGINE = PLAN | {"plan", "report", "engine", "opening", "signals"}
-API = ENGINE | {"sync", "commands", "adoption", "ending", "looking", "demo", "api"}
+LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor"}
+API = ENGINE | {"sync", "commands", "adoption", "ending", "looking", "demo", "api"} | LOOKING
 
 MAY_KNOW = {
     "errors": BOTTOM,
     "wording": HOSTS,
     "faults": BOTTOM,
+    "failures": BOTTOM,
     "events": BOTTOM,
     "sqlite": BOTTOM,
     "buckets": BOTTOM,
@@ -93,16 +95,23 @@ MAY_KNOW = {
     "facts": VERSIONS | {"hosts", "versions"},
     "state": HOSTS | {"hosts"},
     "run": HOSTS | {"hosts", "project", "signals"},
-    "modules": HOSTS | {"hosts", "run"},
+    "modules": HOSTS | {"hosts", "run", "project"},
     "plan": PLAN,
+    "terminal": BOTTOM,
+    "records": HOSTS | {"hosts"},
     "report": HOSTS | {"plan", "state"},
     "engine": PLAN | {"modules"},
     "opening": ENGINE,
-    "ending": ENGINE,
+    "ending": ENGINE | {"records"},
     "adoption": ENGINE | {"ending"},
     "looking": ENGINE,
     "sync": ENGINE | {"adoption", "ending"},
     "commands": ENGINE | {"adoption", "ending", "sync"},
+    "overview": ENGINE | {"records"},
+    "rehearsal": ENGINE | {"records", "sync"},
+    "printing": ENGINE | {"records", "overview", "rehearsal"},
+    "ensuring": ENGINE | {"commands"},
+    "doctor": ENGINE | {"records", "overview", "sync"},
     "demo": API,
     "api": API,
     "tasks": API,

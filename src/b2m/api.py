@@ -14,15 +14,22 @@ from b2m import errors
 from b2m.events import Events
 from b2m.project import LOCAL, Project, Target, find_project, load_project
 from b2m.project.overrides import check_known, read_overrides
+from b2m.project.words import database_of, folder_of
 
 if TYPE_CHECKING:
     from b2m.adoption import Adoption
     from b2m.buckets.lease import LeaseView
+    from b2m.buckets.pause import Pause
+    from b2m.doctor import Diagnosis
+    from b2m.ensuring import Ensured
     from b2m.facts import Facts
     from b2m.looking import Difference
+    from b2m.overview import Seen
     from b2m.plan import Step
     from b2m.project.checks import Report
     from b2m.project.origins import Origin
+    from b2m.records import Record
+    from b2m.rehearsal import Rehearsed
     from b2m.report import Recap
     from b2m.state import Verdict
     from b2m.versions.commit import Commit
@@ -45,7 +52,7 @@ def targets(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: It
 
     ``variables`` are ``name=value`` texts, the topmost level; UsageError for a name that no playbook in question has.
     """
-    named = list(dict.fromkeys(dbs))
+    named = list(dict.fromkeys(database_of(found, word, host) for word in dbs))
     if not named:
         raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
     if named == ["all"]:
@@ -163,25 +170,40 @@ def runs(target: Target) -> list[Record]:
     return list(newest_first(place_of(target)))
 
 
-def doctor(target: Target, events: Events, *, deep: bool = False) -> Report:
+def doctor(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
     """Return everything that may be wrong with a database on a host, and what helps; nothing is changed."""
     from b2m.doctor import examine
 
     return examine(target, events, deep=deep)
 
 
-def db_toml(found: Project, dbs: Iterable[str]) -> str:
+def db_toml(chosen: Iterable[Target]) -> str:
     """Return the text of a ``db.toml`` that names the newest version of databases, as their buckets have them."""
     from b2m.buckets import open_bucket
     from b2m.buckets.marker import read_marker
     from b2m.versions import courtesy, dbtoml
 
     entries: dict[str, str] = {}
-    for name, wanted in found.by_bucket(dbs).items():
-        bucket = open_bucket(found.bucket(name))
+    for target in chosen:
+        bucket = open_bucket(target.bucket)
         read_marker(bucket)
-        entries.update(courtesy.entries(bucket, wanted))
+        entries |= courtesy.entries(bucket, {target.db: target.listed[target.db]})
     return dbtoml.render(entries)
+
+
+def write_db_toml(found: Project, path: Path, text: str) -> None:
+    """Write what ``db_toml`` returned to a file; UsageError for the one that says what is live on a host."""
+    from b2m.hosts.place import write_atomic
+
+    own = {folder_of(found, db, host) for db in found.databases for host in found.hosts_of(db)}
+    path = Path(path).resolve()
+    if path.name == "db.toml" and path.parent in own:
+        what = f"{path} says which files are live there, and changes with them: b2m ensure --db all"
+        raise errors.UsageError(what=what)
+    try:
+        write_atomic(path, text.encode(), 0o644)
+    except OSError as error:
+        raise errors.TaskFailed(what=f"cannot write {path}: {error.strerror or error}") from error
 
 
 def history(target: Target, limit: int | None = 20) -> list[Commit]:
@@ -237,6 +259,36 @@ def download(target: Target, events: Events, *, version: int | None = None, disc
     from b2m.commands import download as run
 
     return run(target, events, version=version, discard=discard)
+
+
+def ensure(target: Target, events: Events) -> Ensured:
+    """Fetch a database that is missing, or outdated without rows of its own; say what is there now."""
+    from b2m.ensuring import ensure as run
+
+    return run(target, events)
+
+
+def pause(target: Target, seconds: float, reason: str) -> Pause:
+    """Ask every runner, on every host, to leave a database alone for so long; return the pause."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.marker import read_marker
+    from b2m.buckets.pause import begin_pause
+    from b2m.run import owner
+
+    bucket = open_bucket(target.bucket)
+    read_marker(bucket)
+    return begin_pause(bucket, target.db, owner(), seconds, reason)
+
+
+def resume(target: Target) -> Pause | None:
+    """End the pause of a database; return it, None if there was none."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.marker import read_marker
+    from b2m.buckets.pause import end_pause
+
+    bucket = open_bucket(target.bucket)
+    read_marker(bucket)
+    return end_pause(bucket, target.db)
 
 
 def rollback(target: Target, events: Events) -> Recap:

@@ -84,7 +84,8 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
             raise errors.UnsavedRows(db=target.db, path=path, rows=count)
         run = found.run(facts)
         engine = Engine(run)
-        if facts.anchor is not None and facts.anchor.number == wanted and facts.live.exists and not facts.live.dirty:
+        same = facts.anchor is not None and facts.anchor.number == wanted and facts.in_bucket.ancestry == "ok"
+        if same and facts.live.exists and not facts.live.dirty:
             return ended(found, run, engine, Verdict("up_to_date"), lambda: None, command="download")
         service = target.service.name if target.service else None
         steps = [Work("Get the version", Download.model_validate({"version": wanted}))]

@@ -61,6 +61,7 @@ def _kept(facts: Facts) -> str:
     if anchor is None:
         return f"{live.name} is in no version; publish it with: b2m sync --db {facts.db} --host {facts.host}"
     behind = f", and v{head.number} is out" if head and head.number > anchor.number else ""
-    what = f"{live.changed_rows} rows of its own" if live.changed_rows else "a schema of its own"
+    count = live.changed_rows
+    what = f"{count} row{'s' if count > 1 else ''} of its own" if count else "a schema of its own"
     bring = f"bring both together with: b2m sync --db {facts.db} --host {facts.host}"
     return f"{live.name} is v{anchor.number} with {what}{behind}; {bring}"

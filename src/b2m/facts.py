@@ -119,5 +119,27 @@ class Facts:
             and self.live.file_version < self.anchor.number
         )
 
+    def named(self) -> dict[str, Any]:
+        """Return the facts by the names that playbooks use."""
+        live, anchor, head, lease = self.live, self.anchor, self.head, self.in_bucket.lease
+        return {
+            "db": {"rename_due": self.rename_due},
+            "live": {
+                "file": live.name,
+                "version": anchor.number if anchor else None,
+                "file_version": live.file_version,
+                "dirty": live.dirty,
+            },
+            "anchor": {"version": anchor.number if anchor else None, "commit": anchor.token if anchor else None},
+            "head": {"version": head.number if head else None, "commit": head.token if head else None},
+            "lease": {
+                "owner": lease.owner if lease else None,
+                "host": lease.host if lease else None,
+                "since": lease.since if lease else None,
+                "age": lease.age if lease else 0.0,
+                "reason": lease.reason if lease else None,
+            },
+        }
+
     def with_live(self, **changes: Any) -> Facts:
         return replace(self, on_host=replace(self.on_host, live=replace(self.live, **changes)))

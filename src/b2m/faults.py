@@ -27,13 +27,13 @@ def point(name: str) -> None:
         with open(log, "a", encoding="utf-8") as out:  # noqa: PTH123 - a hot path of tests, no Path needed
             out.write(name + "\n")
     _passed[name] += 1
-    for here in (name, f"{name}#{_passed[name]}"):
-        if wanted == here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif wanted == "stop:" + here:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        elif wanted == "stall:" + here:
-            time.sleep(3600)
+    here = name if _passed[name] == 1 else f"{name}#{_passed[name]}"
+    if wanted == here:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif wanted == "stop:" + here:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif wanted == "stall:" + here:
+        time.sleep(3600)
 
 
 def setting(name: str, usual: float) -> float:

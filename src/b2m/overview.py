@@ -67,7 +67,8 @@ def too_old(seen: Seen, allowed: float) -> errors.TooOld | None:
     if seen.last is not None:
         when, what = seen.last.began, "the last successful sync here was"
     elif facts.head is not None:
-        when, what = datetime.fromisoformat(facts.head.time), f"no sync is remembered here, and v{facts.head.number} is of"
+        when = datetime.fromisoformat(facts.head.time)
+        what = f"no sync is remembered here, and v{facts.head.number} was published"
     else:
         return errors.TooOld(db=facts.db, host=facts.host, what="it was never synced", allowed=_span(allowed))
     age = (now - when).total_seconds()

@@ -22,8 +22,8 @@ class Step:
 
 
 def plan(target: Target, tasks: Iterable[Task], facts: Facts, observed: Mapping[str, Any]) -> list[Step]:
-    """Return the steps of a scenario in order; a task's ``when`` is judged by the facts before the run."""
-    return list(_steps(target, tasks, facts, observed, 0))
+    """Return the steps of a scenario in order, each judged by what the tasks before it will make of the facts."""
+    return _Planner(target, facts, observed).steps(tasks, 0)
 
 
 def work_in(steps: Iterable[Step]) -> bool:
@@ -31,18 +31,27 @@ def work_in(steps: Iterable[Step]) -> bool:
     return any(step.skip is None for step in steps)
 
 
-def _steps(
-    target: Target, tasks: Iterable[Task], facts: Facts, observed: Mapping[str, Any], depth: int
-) -> Iterable[Step]:
-    for task in tasks:
-        if not target.applies(task, observed):
-            yield Step(task.name, task.module, depth, f"when {task.when}")
-            continue
-        if task.model is None:
-            target.check_arguments(task, observed)
-            yield from _steps(target, task.block, facts, observed, depth)
-            continue
-        module = target.render(task, observed)
-        assert isinstance(module, Module)
-        yield Step(task.name, task.module, depth, module.skip(facts))
-        yield from _steps(target, task.block, facts, observed, depth + 1)
+class _Planner:
+    def __init__(self, target: Target, facts: Facts, observed: Mapping[str, Any]) -> None:
+        self._target = target
+        self._facts = facts
+        self._observed = observed
+
+    def steps(self, tasks: Iterable[Task], depth: int) -> list[Step]:
+        found: list[Step] = []
+        for task in tasks:
+            if not self._target.applies(task, self._observed):
+                found.append(Step(task.name, task.module, depth, f"when {task.when}"))
+            elif task.model is None:
+                self._target.check_arguments(task, self._observed)
+                found += self.steps(task.block, depth)
+            else:
+                module = self._target.render(task, self._observed)
+                assert isinstance(module, Module)
+                skip = module.skip(self._facts)
+                found.append(Step(task.name, task.module, depth, skip))
+                if skip is None:
+                    self._facts = module.foresee(self._facts)
+                    self._observed = {**self._observed, **self._facts.named()}
+                found += self.steps(task.block, depth + 1)
+        return found

@@ -40,6 +40,12 @@ class Record:
     reason: str | None
     events: tuple[Mapping[str, Any], ...] = field(repr=False)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether it brought the database and its bucket in step, as a download of the newest version does too."""
+        fetched = self.command == "download" and self.after == "up_to_date"
+        return self.exit_code == 0 and (self.command in SYNCS or fetched)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         """Read a record; KeyError, TypeError or ValueError for what is none."""
@@ -91,7 +97,7 @@ def newest_first(place: Place) -> Iterator[Record]:
 
 def last_sync(place: Place) -> Record | None:
     """Return the newest run that brought the database and its bucket in step, None if none is remembered."""
-    return next((each for each in newest_first(place) if each.exit_code == 0 and each.command in SYNCS), None)
+    return next((each for each in newest_first(place) if each.in_step), None)
 
 
 def last_hold(place: Place) -> Record | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from b2m import errors, records
+from b2m import errors, faults, records
 from b2m.buckets.dry import DryBucket
 from b2m.engine import Engine, Work
 from b2m.events import Events
@@ -164,18 +164,19 @@ class Rehearsal(Engine):
         module: Module,
         block: Iterable[Task | Work],
         facts: dict[str, object],
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
     ) -> None:
         reason = module.skip(self.run.facts)
         if reason is not None:
             self._skipped(name, module.key, reason)
             return
+        faults.point(f"rehearsing:{module.key}")
         began = time.monotonic()
         if isinstance(module, Hold):
             self.holds += module.service is not None
             self._tasks(block, facts)
             return
-        outcome = self._rehearsed(name, module, limits, began)
+        outcome = self._rehearsed(name, module, limits or Limits(), began)
         if outcome is None:
             self._skipped(name, module.key, "not in a rehearsal")
         else:

@@ -162,28 +162,7 @@ class Run:
 
     def observed(self, **more: Any) -> dict[str, Any]:
         """Return the facts by the names that playbooks use."""
-        facts = self.facts
-        live, anchor, head, lease = facts.live, facts.anchor, facts.head, facts.in_bucket.lease
-        return {
-            "db": {"rename_due": facts.rename_due},
-            "live": {
-                "file": live.name,
-                "version": anchor.number if anchor else None,
-                "file_version": live.file_version,
-                "dirty": live.dirty,
-            },
-            "anchor": {"version": anchor.number if anchor else None, "commit": anchor.token if anchor else None},
-            "head": {"version": head.number if head else None, "commit": head.token if head else None},
-            "lease": {
-                "owner": lease.owner if lease else None,
-                "host": lease.host if lease else None,
-                "since": lease.since if lease else None,
-                "age": lease.age if lease else 0.0,
-                "reason": lease.reason if lease else None,
-            },
-            "run": {"id": self.id},
-            **more,
-        }
+        return {**self.facts.named(), "run": {"id": self.id}, **more}
 
     # -- the tally -----------------------------------------------------------------------------------------------
 

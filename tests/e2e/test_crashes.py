@@ -25,7 +25,7 @@ BACK_WITHIN = 5.0  # seconds from a run's death until the server has its databas
 
 @dataclass(frozen=True)
 class Case:
-    """A command that is killed, on a host, and how the world is before it; ``ci`` is how many of its points CI takes."""
+    """A command that is killed, on a host, and how the world is before; ``ci`` is how many of its points CI takes."""
 
     command: str
     host: str

@@ -1,4 +1,4 @@
-"""A disk that is full, from the start or from any moment on: one clear line, nothing lost, and the next run converges."""
+"""A disk that is full, from the start or from any moment on: one clear line, nothing lost, the next run converges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tests.e2e.test_undo import only_line
 from tests.support.commands import ended, stopped_at
 from tests.support.proof import assert_all_there
 from tests.support.settings import trials
-from tests.support.world import World
 
 MB = 1 << 20
 MOMENTS = (
@@ -124,9 +123,13 @@ def test_full_from_a_moment_on(copied: Copy, moment: str) -> None:
                 fill(world.prod)
                 process.send_signal(signal.SIGCONT)
                 done = ended(process)
-            assert done.code in (0, 6, 7, 8, 9), done
+            early = moment.startswith("before-task:") and moment < "before-task:7"
+            # In the hold 7 is right too: the server cannot open any file on a full disk, so it is not well.
+            assert done.code in ((6, 8) if early else (0, 6, 7, 8, 9)), done
             if done.code:
                 only_line(done)
+            if early:
+                assert world.live().name == "ipm-db-v1.db"
             make_room(world.prod)
             again = world.sync()
             assert again.code == 0, (done, again)

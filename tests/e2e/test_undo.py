@@ -23,7 +23,7 @@ def unhealthy_with_the_new_file(world: World, verb: str = "connect") -> None:
     """The server's probe fails while the file that it is given is not the old one; it takes rows all the same."""
     world.change("inventory.yaml", "start_timeout: 10s", "start_timeout: 3s")
     old = world.live().stat().st_ino
-    find = 'file=prod/dbs/$(sed -n \'s/^ipmdb = "\\(.*\\)"/\\1/p\' prod/dbs/db.toml)'
+    find = "file=prod/dbs/$(sed -n 's/^ipmdb = \"\\(.*\\)\"/\\1/p' prod/dbs/db.toml)"
     sick = f'[ "$(stat -c %i "$file")" = {old} ] && rm -f {UNHEALTHY} || touch {UNHEALTHY}'
     script(world, verb, before=f"{find}; {sick}")
 

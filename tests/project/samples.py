@@ -44,6 +44,7 @@ class Hold(Strict):
 
 
 class Message(Strict):
+    repeatable: ClassVar[bool] = True
     text: str = Field(min_length=1)
 
 

@@ -216,7 +216,8 @@ IN_PLAYBOOK: list[Row] = [
         ],
     ),
     (
-        '    - message: {text: "held by {{ lease.owner }}"}\n      when', "    - shell: {run: ls, reason: x}\n      when",
+        '    - message: {text: "held by {{ lease.owner }}"}\n      when',
+        "    - shell: {run: ls, reason: x}\n      when",
         ["10:7: shell cannot stand under locked: another run holds the lease"],
     ),
     ("vars:\n", "x_common: 1\nvars:\n", [
@@ -335,7 +336,7 @@ IN_ROLE: list[Row] = [
     ),
     ("  - upload: {file: ours}", "  - role: publish", ["6:11: role publish includes itself: publish -> publish"]),
     ("{{ word }}", "{{ wrd }}", ["7:21: wrd is not defined, did you mean word?"]),
-    ("tasks:", "argument_specs: []\ntasks:", ["3:17: argument_specs: expected a mapping or nothing, not a list"]),
+    ("tasks:", "argument_specs: []\ntasks:", ["3:17: argument_specs: expected a mapping, not a list"]),
     (
         "tasks:", "argument_specs:\n  main:\n    options: {}\ntasks:",
         ["5:5: options: a role here has one entry point, write its arguments directly under argument_specs"],
@@ -453,6 +454,17 @@ def test_everything_wrong_in_every_file_is_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_wrong_shape_hides_no_other_mistake_and_invents_none(tmp_path: Path) -> None:
+    wrong = changed(PLAYBOOK, "vars:\n  color: red\n", "vars: red\n")
+    assert problems(tmp_path, playbook=changed(wrong, "hold:", "holt:")) == at(
+        "playbooks/ipm.yaml",
+        [
+            '3:7: vars: expected a mapping, not the text "red"',
+            "16:7: unknown module holt, did you mean hold?",
+        ],
+    )
+
+
 def test_ten_mistakes_in_one_file_are_told_in_one_go(tmp_path: Path) -> None:
     playbook = """\
 db: ipmm
@@ -468,16 +480,22 @@ scenarios:
   outdated_db: [{message: {text: "{{ colr }}"}, retries: many}]
 on_refused: [{shell: {run: ls}}]
 """
-    # What is wrong with the shape of a file comes first; what its names mean is told once the shape is right.
     assert problems(tmp_path, playbook=playbook) == at(
         "playbooks/ipm.yaml",
         [
+            "1:5: unknown database ipmm, did you mean ipm? inventory.yaml knows: ipm",
+            "2:18: unknown host or group servrs, did you mean servers? inventory.yaml knows: local, prod, servers",
             "5:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5",
             "6:3: unknown key nmaing, did you mean naming?",
+            "8:17: unknown module snapshoot, did you mean snapshot?",
+            "9:12: upload cannot stand under locked: another run holds the lease",
+            "10:28: unknown role publsh, did you mean publish? roles/ has: publish",
+            "10:37: swap must stand in the block of a hold",
+            "10:37: swap needs a verify of candidate before it",
+            "11:58: retries: expected a whole number, not the text \"many\"",
+            "12:22: reason is missing",
         ],
     )
-    playbook = playbook.replace("max_downtime: 5", "max_downtime: 5s").replace("nmaing: stable", "naming: stable")
-    assert problems(tmp_path, playbook=playbook) == []
 
 
 def test_a_second_playbook_of_one_database_is_refused(tmp_path: Path) -> None:

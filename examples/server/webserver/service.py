@@ -120,6 +120,10 @@ class Service:
                 if text is not None:
                     return Page(text, "recent")
             else:
+                # While it is being let go the database is read still, and what comes in is queued already.
+                queued = self._queued_slugs.get(key) if text is None else None
+                if queued is not None:
+                    return Page(entry_page(queued), "queue")
                 if text is not None:
                     self._recent.asked(key)
                 return Page(text, "database")

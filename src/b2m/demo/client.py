@@ -37,7 +37,7 @@ class Client:
             answer = connection.getresponse()
             if answer.status < 300:
                 return True
-            said = f"{answer.status} {answer.read(200).decode(errors='replace')}"
+            said = f"{answer.status} {answer.reason}"
         except (OSError, http.client.HTTPException) as error:
             said = str(error) or type(error).__name__
         finally:

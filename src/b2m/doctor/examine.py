@@ -9,7 +9,7 @@ from b2m import errors
 from b2m.buckets.lease_objects import read_holder, view
 from b2m.buckets.protocol import Bucket
 from b2m.doctor import host
-from b2m.doctor.findings import Finding, Report
+from b2m.doctor.findings import Diagnosis, Finding
 from b2m.doctor.remedies import against, b2m
 from b2m.events import Events
 from b2m.facts import BucketFacts, Facts, HostFacts, Live
@@ -21,8 +21,11 @@ DEAD_AFTER = 1.5  # lease_ttls without a renewal
 PATIENCE = 15.0  # seconds, beyond a lease's ttl, until a run that waits has seen that it is dead
 
 
-def examine(target: Target, events: Events, *, deep: bool = False) -> Report:
-    """Look at everything about a database on a host; ``deep`` reads the whole anchor. What cannot be seen is a finding."""
+def examine(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
+    """Look at everything about a database on a host; ``deep`` reads the whole anchor.
+
+    What cannot be seen is a finding too.
+    """
     with opened(target, events) as found:
         first: list[Finding] = []
         try:
@@ -33,7 +36,7 @@ def examine(target: Target, events: Events, *, deep: bool = False) -> Report:
             command = _said(error) or b2m("status", facts)
             first.append(Finding("look", "bad", str(error), command))
         findings = [each for look in _looks(found, facts, verdict, deep) for each in _careful(look, facts)]
-        return Report(target.db, target.host, verdict.state if verdict else None, (*first, *findings))
+        return Diagnosis(target.db, target.host, verdict.state if verdict else None, (*first, *findings))
 
 
 Look = Callable[[], Iterator[Finding]]
@@ -65,7 +68,8 @@ def _careful(look: Look, facts: Facts) -> list[Finding]:
     except errors.B2mError as error:
         return [Finding("look", "bad", str(error), _said(error) or b2m("status", facts))]
     except OSError as error:
-        return [Finding("look", "bad", f"{error.filename or 'a file'}: {error.strerror or error}", b2m("status", facts))]
+        text = f"{error.filename or 'a file'}: {error.strerror or error}"
+        return [Finding("look", "bad", text, b2m("status", facts))]
 
 
 def _without_bucket(found: Opened, error: errors.B2mError) -> Facts:

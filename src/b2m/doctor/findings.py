@@ -20,7 +20,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """Everything that was looked at, what matters most first."""
 
     db: str

@@ -25,7 +25,7 @@ def against(reason: str | None, facts: Facts) -> Remedy:
     sync = b2m("sync", facts)
     if reason in ("diverged", "changed_under_number"):
         flags = ("--discard",) if facts.live.dirty else ()
-        first = "rows that only this host has are kept in .b2m/*/backups; look at both with: b2m history --db " + facts.db
+        first = f"look at both with: b2m history --db {facts.db}; what only this host has is kept in .b2m/{facts.db}"
         return Remedy(b2m("download", facts, *flags), first)
     if reason == "bucket_lost":
         if facts.anchor is None and facts.in_bucket.bucket_id is None:
@@ -34,9 +34,10 @@ def against(reason: str | None, facts: Facts) -> Remedy:
     if reason == "unreadable":
         return Remedy(b2m("status", facts), f"see what became of {facts.live.path}: owner, mode, disk")
     if reason == "read_only_host":
-        return Remedy(b2m("download", facts, "--discard"), "its rows are kept in .b2m/*/backups: publish them elsewhere")
+        first = f"look at the rows with: {b2m('diff', facts)}; they are kept in .b2m/{facts.db}/backups"
+        return Remedy(b2m("download", facts, "--discard"), first)
     if reason == "clock_skew":
-        return Remedy("timedatectl set-ntp true", "compare the clocks of this machine and of the last publisher: date -u")
+        return Remedy("timedatectl set-ntp true", "find out whose clock is wrong, here or where it was last published")
     if reason in ("conflict", "failed_verification", "mass_deletion"):
         look = b2m("plan", facts, "--rehearse") if reason == "conflict" else b2m("diff", facts)
         return Remedy(sync, f"see what it is about with: {look}; mend the rows, or policy in playbooks/{facts.db}.yaml")

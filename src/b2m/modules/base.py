@@ -36,6 +36,10 @@ class Module(BaseModel):
         """Return why there is nothing to do, judged from facts alone; None if there is."""
         return None
 
+    def foresee(self, facts: Facts) -> Facts:
+        """Return what a plan may expect of the facts after this task; as they are, by default."""
+        return facts
+
     def apply(self, run: Run) -> Outcome:
         """Do it; a failure leaves nothing half done that ``undo`` does not know of."""
         raise NotImplementedError

@@ -18,6 +18,9 @@ class Rename(Module):
     def skip(self, facts: Facts) -> str | None:
         return None if facts.rename_due else "the file's name has the right number"
 
+    def foresee(self, facts: Facts) -> Facts:
+        return facts.with_live(file_version=facts.anchor.number if facts.anchor else None)
+
     def apply(self, run: Run) -> Outcome:
         assert run.facts.anchor is not None
         with run.shielded():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
 
+from b2m.facts import Facts
 from b2m.hosts import kept as keeping
 from b2m.hosts import swapping
+from b2m.hosts.anchor import Anchor
 from b2m.hosts import switch as switches
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.switch import Switch
@@ -21,6 +24,16 @@ class Swap(Module):
     key: ClassVar[str] = "swap"
 
     file: str = Field("candidate", description="the verified file in the work folder")
+
+    def foresee(self, facts: Facts) -> Facts:
+        """Return the facts of a live file that starts from the head, and bears the number that it will have."""
+        head = facts.head
+        if head is None:
+            return facts
+        number = head.number + 1 if facts.live.dirty else head.number
+        live = facts.with_live(exists=True, file_version=number if facts.naming == "versioned" else None)
+        anchor = Anchor(head.number, head.token, head.blake3, head.size, facts.in_bucket.bucket_id or "")
+        return replace(live, on_host=replace(live.on_host, anchor=anchor))
 
     def apply(self, run: Run) -> Outcome:
         run.lease_holds()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
 from pydantic import Field
 
 from b2m import __version__, errors, faults
+from b2m.facts import Facts
 from b2m.hosts.anchor import Anchor
 from b2m.modules.base import Module, Outcome
 from b2m.run import Run
@@ -23,6 +25,19 @@ class Upload(Module):
     key: ClassVar[str] = "upload"
 
     file: str = Field("ours", description="the verified snapshot in the work folder")
+
+    def foresee(self, facts: Facts) -> Facts:
+        """Return the facts of a live file that is the next version, without changes of its own."""
+        head = facts.head
+        number = head.number + 1 if head else facts.live.file_version or 1
+        anchor = Anchor(number, "", "", facts.live.size, facts.in_bucket.bucket_id or "")
+        newer = head.model_copy(update={"number": number, "token": ""}) if head else None
+        clean = facts.with_live(dirty=False, rows={}, schema_changed=False)
+        return replace(
+            clean,
+            on_host=replace(clean.on_host, anchor=anchor),
+            in_bucket=replace(facts.in_bucket, head=newer),
+        )
 
     def apply(self, run: Run) -> Outcome:
         session, facts, db = run.session, run.facts, run.target.db

@@ -27,9 +27,9 @@ class Arguments:
     vars: tuple[Layer, ...]
     own: tuple[Layer, ...]
 
-    def layers(self, between: Iterable[Layer], top: Iterable[Layer] = ()) -> tuple[Layer, ...]:
+    def layers(self, between: Iterable[Layer]) -> tuple[Layer, ...]:
         """The levels of variables inside the role, the lowest first."""
-        return (*self.defaults, *between, *self.vars, *top)
+        return (*self.defaults, *between, *self.vars)
 
     def check(self, levels: Mapping[str, Sequence[Layer]], problems: Problems) -> None:
         """Note what is missing or does not fit, as far as it is known before a run; ``levels`` are each host's."""
@@ -58,13 +58,13 @@ class Arguments:
             for name in layer.values.keys() & self.specs.keys():
                 self.check_value(name, layer, problems)
 
-    def check_rendered(self, facts: Mapping[str, Any], between: Iterable[Layer], top: Iterable[Layer]) -> None:
+    def check_rendered(self, facts: Mapping[str, Any], between: Iterable[Layer], top: Sequence[Layer]) -> None:
         """Check every value as the role will see it; InvalidProject with all that do not fit."""
         problems = Problems()
-        layers = self.layers(between, top)
-        scope = Scope(facts, layers)
+        layers = self.layers(between)
+        scope = Scope(facts, layers, top)
         for name, spec in self.specs.items():
-            layer = provider(name, layers)
+            layer = provider(name, (*layers, *top))
             if layer is None:
                 continue
             try:

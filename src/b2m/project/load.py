@@ -15,6 +15,7 @@ from b2m.project import rules
 from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
 from b2m.project.problems import Position, Problems, suggest
 from b2m.project.reader import RoleSource, TaskReader, read_playbook
+from b2m.project.salvage import salvage
 from b2m.project.scope import Layer, Source
 from b2m.project.target import Host, Listed, Target, absolute, resolve
 from b2m.project.tasks import Modules, Playbook, Task
@@ -142,14 +143,19 @@ def read_project(root: Path, modules: Modules, problems: Problems) -> Reading:
     for path in _files(root / "playbooks", root, problems):
         document = _read(root, path, problems, documents)
         file = _model(PlaybookFile, document, problems)
+        lost: frozenset[str] = frozenset()
+        if document is not None and file is None:
+            file, lost = salvage(PlaybookFile, document.data)
         if document is None or file is None:
             continue
-        playbook = read_playbook(file, document, reader)
+        playbook = read_playbook(file, document, reader, lost)
         if playbook.db in playbooks:
             at = document.at(("db",))
             problems.add(at, f"{playbook.db} has a playbook already: {playbooks[playbook.db].file}")
             continue
         playbooks[playbook.db] = playbook
+    for playbook in playbooks.values():
+        rules.check_tasks(playbook, problems)
     hosts: dict[str, Host] = {}
     if inventory is not None and inventory_document is not None:
         hosts = _hosts(inventory, inventory_document)

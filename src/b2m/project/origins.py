@@ -41,12 +41,13 @@ def origins(project: Project, target: Target) -> list[Origin]:
     """Every variable of one database on one host: the built-in ones, the levels', then those of each role."""
     facts = target.facts()
     found = list(_built_in(project, target, facts))
-    levels = (*target.layers, *target.overrides)
-    found += _of_layers(levels, facts, None, {name for layer in levels for name in layer.values})
+    top = target.overrides
+    names = {name for layer in (*target.layers, *top) for name in layer.values}
+    found += _of_layers(target.layers, top, facts, None, names)
     for arguments in _distinct(target.playbook):
-        layers = arguments.layers(target.layers, target.overrides)
+        layers = arguments.layers(target.layers)
         own = {name for layer in arguments.own for name in layer.values} | set(arguments.specs)
-        found += _of_layers(layers, facts, f"{arguments.role} ({arguments.source.at()})", own)
+        found += _of_layers(layers, top, facts, f"{arguments.role} ({arguments.source.at()})", own)
     return found
 
 
@@ -62,21 +63,25 @@ def _distinct(playbook: Playbook) -> Iterable[Arguments]:
 
 
 def _of_layers(
-    layers: tuple[Layer, ...], facts: Mapping[str, Any], role: str | None, names: Iterable[str]
+    layers: tuple[Layer, ...],
+    top: tuple[Layer, ...],
+    facts: Mapping[str, Any],
+    role: str | None,
+    names: Iterable[str],
 ) -> Iterator[Origin]:
-    scope = Scope(facts, layers)
+    scope = Scope(facts, layers, top)
     for name in sorted(names):
-        having = [layer for layer in layers if name in layer.values]
+        having = [layer for layer in (*layers, *top) if name in layer.values]
         if not having:
             continue  # an argument that nobody gives
-        top = having[-1]
-        written = top.values[name]
+        decides = having[-1]
+        written = decides.values[name]
         try:
             value, later = scope[name], False
         except InvalidProject:
             value, later = None, True
         hides = tuple((layer.name, layer.of(name).at()) for layer in reversed(having[:-1]))
-        yield Origin(name, value, written, top.name, top.of(name).at(), hides, role, later)
+        yield Origin(name, value, written, decides.name, decides.of(name).at(), hides, role, later)
 
 
 def _built_in(project: Project, target: Target, facts: Mapping[str, Any]) -> Iterator[Origin]:

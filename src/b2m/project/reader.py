@@ -206,8 +206,10 @@ class TaskReader:
         self.problems.add(at, what)
 
 
-def read_playbook(file: PlaybookFile, document: Document, reader: TaskReader) -> Playbook:
-    """A playbook with its tasks."""
+def read_playbook(
+    file: PlaybookFile, document: Document, reader: TaskReader, lost: frozenset[str] = frozenset()
+) -> Playbook:
+    """A playbook with its tasks; ``lost`` are the keys of which something was wrong and left out."""
 
     def tasks(raw: Iterable[Any], *path: str) -> tuple[Task, ...]:
         return reader.read(raw, Source(document, path), Place())
@@ -224,4 +226,5 @@ def read_playbook(file: PlaybookFile, document: Document, reader: TaskReader) ->
         on_refused=tasks(file.on_refused, "on_refused"),
         on_failed=tasks(file.on_failed, "on_failed"),
         document=document,
+        lost=lost,
     )

@@ -85,12 +85,12 @@ def _check_host(inventory: InventoryFile, host: Host, problems: Problems) -> Non
 def check_playbook(
     playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems
 ) -> None:
-    """Note what a playbook names that does not exist, and procedures that cannot be right."""
+    """Note what a playbook names that does not exist, unless that may be because something in it could not be read."""
     document, db, naming = playbook.document, playbook.db, playbook.policy.naming
     database = inventory.databases.get(db)
     if database is None:
         problems.add(document.at(("db",)), f"unknown database {db}{suggest(db, inventory.databases, label=_KNOWS)}")
-    elif ("{version}" in database.file) != (naming == "versioned"):
+    elif "policy" not in playbook.lost and ("{version}" in database.file) != (naming == "versioned"):
         must = "must have {version} in it" if naming == "versioned" else "must have no {version} in it"
         problems.add(document.at(("policy", "naming")), f"with naming: {naming} the file {database.file} {must}")
     for index, name in enumerate(playbook.hosts):
@@ -106,13 +106,19 @@ def check_playbook(
         if database is not None and named and db not in host.file.databases:
             at = host.source.document.key_at(host.source.path)
             problems.add(at, f"{playbook.file} runs on {host.name}, which has no database {db}")
-    for section, tasks in playbook.sections():
-        check_order(section, tasks, problems)
+    for _, tasks in playbook.sections():
         for task, _ in walk(tasks):
             _check_service(task, there, problems)
-    if all(name in hosts or name in inventory.groups for name in playbook.hosts):
+    everywhere = all(name in hosts or name in inventory.groups for name in playbook.hosts)
+    if everywhere and playbook.lost.isdisjoint(("hosts", "vars")):
         check_playbook_names(playbook, there, problems)
         check_arguments(playbook, there, problems)
+
+
+def check_tasks(playbook: Playbook, problems: Problems) -> None:
+    """Note procedures that cannot be right, whatever the inventory says."""
+    for section, tasks in playbook.sections():
+        check_order(section, tasks, problems)
 
 
 def check_order(section: str, tasks: tuple[Task, ...], problems: Problems) -> None:

@@ -56,27 +56,35 @@ def provider(name: str, layers: Sequence[Layer]) -> Layer | None:
 
 
 class Scope(Mapping[str, Any]):
-    """Facts under layers, the last layer on top; a variable may use what lies below its own layer.
+    """Facts under layers, the last on top; a variable may use what lies below its own layer, and what ``top`` sets.
 
     Variables are rendered when they are read: one that names a fact of another state does no harm where nobody asks.
     """
 
-    def __init__(self, facts: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+    def __init__(self, facts: Mapping[str, Any], layers: Sequence[Layer], top: Sequence[Layer] = ()) -> None:
+        """``top`` are the layers that every variable sees, wherever it stands: those of the command line."""
         self._facts = facts
         self._layers = tuple(layers)
+        self._top = tuple(top)
 
     def __getitem__(self, name: str) -> Any:
+        above = provider(name, self._top)
+        if above is not None:
+            return render(above.values[name], Scope(self._facts, self._layers), above.of(name))
         for index in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[index]
             if name in layer.values:
-                return render(layer.values[name], Scope(self._facts, self._layers[:index]), layer.of(name))
+                return render(layer.values[name], self._below(index), layer.of(name))
         return self._facts[name]
 
+    def _below(self, index: int) -> Scope:
+        return Scope(self._facts, self._layers[:index], self._top)
+
     def __contains__(self, name: object) -> bool:
-        return name in self._facts or any(name in layer.values for layer in self._layers)
+        return name in self._facts or any(name in layer.values for layer in (*self._layers, *self._top))
 
     def __iter__(self) -> Iterator[str]:
-        return iter({*self._facts, *(name for layer in self._layers for name in layer.values)})
+        return iter({*self._facts, *(name for layer in (*self._layers, *self._top) for name in layer.values)})
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -144,7 +144,13 @@ def resolve(
         "project": str(root),
     }
     services = {
-        name: _service(root, name, service, facts, (*layers, *overrides), host.source.below("services", name))
+        name: _service(
+            root,
+            name,
+            service,
+            Scope({**facts, "service": {"name": name}}, layers, overrides),
+            host.source.below("services", name),
+        )
         for name, service in host.file.services.items()
     }
     return Target(
@@ -173,11 +179,7 @@ def absolute(root: Path, path: str) -> Path:
     return root / Path(path).expanduser()
 
 
-def _service(
-    root: Path, name: str, service: ServiceFile, facts: Mapping[str, Any], layers: tuple[Layer, ...], source: Source
-) -> Service:
-    scope = Scope({**facts, "service": {"name": name}}, layers)
-
+def _service(root: Path, name: str, service: ServiceFile, scope: Scope, source: Source) -> Service:
     def command(text: str | None, *path: str) -> str:
         if text is None:
             return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -60,18 +60,18 @@ class Task:
         """Where the task stands."""
         return self.source.at()
 
-    def scope(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()) -> Scope:
+    def scope(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Sequence[Layer] = ()) -> Scope:
         """What the task's expressions see: facts < role defaults < ``layers`` < the role's vars < ``top``."""
-        return Scope(facts, (*self.defaults, *layers, *self.vars, *top))
+        return Scope(facts, (*self.defaults, *layers, *self.vars), top)
 
-    def applies(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()) -> bool:
+    def applies(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Sequence[Layer] = ()) -> bool:
         """Whether ``when`` holds; without one it does. InvalidProject if it cannot be told."""
         if self.when is None:
             return True
         return scopes.applies(self.when, self.scope(facts, layers, top), self.source.below("when"))
 
     def rendered(
-        self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Iterable[Layer] = ()
+        self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Sequence[Layer] = ()
     ) -> BaseModel:
         """The validated arguments; InvalidProject with line and column if a rendered value does not fit."""
         if self.model is None:
@@ -94,7 +94,7 @@ def commands_of(model: type[BaseModel]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Playbook:
-    """What happens to one database in each state."""
+    """What happens to one database in each state; ``lost`` are keys of which something was wrong and left out."""
 
     db: str
     file: str
@@ -106,6 +106,7 @@ class Playbook:
     on_refused: tuple[Task, ...]
     on_failed: tuple[Task, ...]
     document: Document
+    lost: frozenset[str] = frozenset()
 
     def expanded(self, state: str) -> tuple[Task, ...]:
         """The tasks of a state, or of ``on_refused`` and ``on_failed``, roles in place as blocks."""

@@ -90,6 +90,11 @@ def _by_place(error: ValidationError, data: Any) -> dict[YamlPath, list[ErrorDet
     return found
 
 
+def places(error: ValidationError, data: Any) -> list[tuple[YamlPath, bool]]:
+    """Where the findings are, each with whether something is missing there."""
+    return [(loc, details[0]["type"] == "missing") for loc, details in _by_place(error, data).items()]
+
+
 def _related(one: YamlPath, other: YamlPath) -> bool:
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

@@ -20,6 +20,7 @@ Tick = Callable[[], None]
 Progress = Callable[[int, int], None]
 
 TICK_STEPS = 20_000
+SHM_SIZE = 32 << 10  # bytes of a small -shm
 _NOT_LOADED = ("no such collation", "no such function", "unknown function", "no such module")
 _OPEN = apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_READWRITE
 
@@ -83,17 +84,20 @@ def explained(db: str, path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except apsw.FullError as error:
+    except (apsw.FullError, apsw.IOError) as error:
         folder = Path(path).parent
-        free = f"{shutil.disk_usage(folder).free:,} bytes"
-        raise NoSpace(db=db, folder=folder, free=free, needed="more") from error
+        free = shutil.disk_usage(folder).free if folder.is_dir() else SHM_SIZE
+        # To SQLite it is an I/O error, not a full disk, if there is no room for a -shm.
+        if isinstance(error, apsw.FullError) or free < SHM_SIZE:
+            raise NoSpace(db=db, folder=folder, free=f"{free:,} bytes", needed="more") from error
+        raise Unreadable(db=db, path=path, what=_why_not(Path(path), error)) from error
     except apsw.NotADBError as error:
         raise Unreadable(db=db, path=path, what="is not an SQLite database") from error
     except apsw.CorruptError as error:
         raise Unreadable(db=db, path=path, what=f"is damaged or cut short ({error})") from error
     except apsw.BusyError as error:
         raise Unreadable(db=db, path=path, what="is locked by another process") from error
-    except (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError, apsw.ReadOnlyError, apsw.IOError) as error:
+    except (apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError, apsw.ReadOnlyError) as error:
         raise Unreadable(db=db, path=path, what=_why_not(Path(path), error)) from error
     except apsw.SQLError as error:
         if any(each in str(error) for each in _NOT_LOADED):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from b2m.tasks import authoring, buckets, changing, looking, project
+from b2m.tasks import authoring, buckets, changing, fetching, looking, project, upkeep
 
 
 def _namespace() -> Collection:
     root = Collection()
-    for module in (looking, changing, authoring, project):
+    for module in (looking, changing, fetching, upkeep, authoring, project):
         for task in module.TASKS:
             root.add_task(task)
     nested = Collection("bucket")

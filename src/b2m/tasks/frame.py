@@ -132,11 +132,15 @@ def count(flag: str, text: str) -> int:
     return int(text)
 
 
-def for_each(targets: Sequence[Target], as_json: bool, act: Callable[[Target], int]) -> None:
-    """Do something with each database, print what failed, and leave with the worst exit code."""
+def for_each(
+    targets: Sequence[Target], as_json: bool, act: Callable[[Target], int], then: Callable[[], None] | None = None
+) -> None:
+    """Do something with each database, ``then`` something with all, print what failed, leave with the worst code."""
     from b2m import api
 
     codes, failures = api.each(targets, act)
+    if then is not None:
+        then()
     for failure in failures:
         recap = getattr(failure.error, "recap", None)
         if as_json:

@@ -2,38 +2,92 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.tasks import task
 
-from b2m.tasks.frame import DBS, WITH_VARIABLES, chosen, count, emit, events, for_each, help_of, reported, say
+from b2m.tasks.frame import (
+    DBS,
+    WITH_VARIABLES,
+    chosen,
+    count,
+    emit,
+    error_json,
+    events,
+    for_each,
+    help_of,
+    reported,
+    say,
+    seconds,
+)
 
 if TYPE_CHECKING:
+    from b2m.overview import Seen
     from b2m.project import Target
 
 
-@task(**DBS, help=help_of("db", "host", "project", "json"))
-def status(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+@task(
+    **DBS,
+    help=help_of(
+        "db", "host", "project", "json", max_age="exit 8 for what was last in step longer ago: 26h; for monitors"
+    ),
+)
+def status(
+    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, max_age: str = ""
+) -> None:
     """Say which state databases are in: up_to_date, ready_to_upload, outdated_db, locked, or refused and why."""
     with reported(c, json):
         from b2m import api
-        from b2m.report import status_json, status_line
+        from b2m.overview import too_old
+        from b2m.report import status_line
 
-        def show(target: Target) -> int:
-            facts, verdict = api.status(target, events(json))
+        allowed = seconds(max_age or None)
+        targets = chosen(db or ["all"], host, project)
+        found: list[Seen] = []
+
+        def look(target: Target) -> int:
+            seen = api.seen(target, events(json))
+            found.append(seen)
+            refusals = [seen.verdict.refusal, too_old(seen, allowed) if max_age else None]
             if json:
-                emit(status_json(facts, verdict))
-            else:
-                print(status_line(facts, verdict), flush=True)
-                if verdict.refusal is not None:
-                    say(f"b2m: {verdict.refusal}")
-            return 8 if verdict.refusal is not None else 0
+                emit(seen.to_json())
+            elif len(targets) == 1:
+                print(status_line(seen.facts, seen.verdict), flush=True)
+            for refusal in filter(None, refusals):
+                emit(error_json(refusal)) if json and refusal is refusals[1] else said.append(str(refusal))
+            return 8 if any(refusals) else 0
 
-        for_each(chosen(db or ["all"], host, project), json, show)
+        said: list[str] = []
+        for_each(targets, json, look, lambda: _overview(found, said, json))
 
 
-@task(**WITH_VARIABLES, help=help_of("db", "host", "project", "json", "e", "set"))
+def _overview(found: list[Seen], said: list[str], as_json: bool) -> None:
+    """Print the table of several databases, and why some are refused."""
+    from b2m.overview import status_table
+    from b2m.terminal import coloured, width
+
+    if as_json:
+        return
+    if len(found) > 1:
+        print("\n".join(status_table(found, width(sys.stdout), coloured(sys.stdout))), flush=True)
+    for line in said:
+        say(f"b2m: {line}")
+
+
+@task(
+    **WITH_VARIABLES,
+    help=help_of(
+        "db",
+        "host",
+        "project",
+        "json",
+        "e",
+        "set",
+        rehearse="download, replay and verify in a throwaway folder, and say what would come of it",
+    ),
+)
 def plan(
     c: Context,
     db: list[str],
@@ -42,17 +96,20 @@ def plan(
     host: str = "",
     project: str = "",
     json: bool = False,
+    rehearse: bool = False,
 ) -> None:
-    """Say what a sync would do, step by step."""
+    """Say what a sync would do, step by step; exit 0 if nothing, 10 if something, 8 if it would be refused."""
     with reported(c, json):
-        for_each(chosen(db, host, project, [*e, *set_]), json, lambda target: show_plan(target, json))
+        show = show_rehearsal if rehearse else show_plan
+        for_each(chosen(db, host, project, [*e, *set_]), json, lambda target: show(target, json))
 
 
 def show_plan(target: Target, as_json: bool) -> int:
-    """Print the plan of one database; return 0, 8 for a refusal, 4 if it is locked, 10 if there is work."""
+    """Print the plan of one database; return 0, 8 for a refusal, 4 if it is locked or paused, 10 if there is work."""
     from b2m import api
     from b2m.plan import work_in
     from b2m.report import plan_lines, status_json, status_line
+    from b2m.sync import refuse_if_paused
 
     facts, verdict, steps = api.plan(target, events(as_json))
     work = work_in(steps) and verdict.state != "locked"
@@ -64,7 +121,24 @@ def show_plan(target: Target, as_json: bool) -> int:
             print(f"  {line}", flush=True)
     if verdict.refusal is not None:
         raise verdict.refusal
+    if work:
+        refuse_if_paused(facts)
     return {"locked": 4}.get(verdict.state, 10 if work else 0)
+
+
+def show_rehearsal(target: Target, as_json: bool) -> int:
+    """Rehearse a sync of one database, and print what would come of it; return what ``show_plan`` does."""
+    from b2m import api
+    from b2m.printing import rehearsal_json, rehearsal_lines
+
+    found = api.rehearse(target, events(as_json))
+    if as_json:
+        emit(rehearsal_json(found))
+    else:
+        print("\n".join(rehearsal_lines(found)), flush=True)
+    if found.refusal is not None:
+        raise found.refusal
+    return found.exit_code
 
 
 @task(**DBS, help=help_of("db", "host", "project", "json", limit="how many, newest first; 0 for all"))

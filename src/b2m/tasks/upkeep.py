@@ -1,0 +1,135 @@
+"""Tasks for whoever looks after a host: what ran, what is wrong, and keeping runners away for a while."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from b2m import errors
+from b2m.tasks.frame import DBS, chosen, count, emit, events, for_each, help_of, reported, say, seconds
+
+if TYPE_CHECKING:
+    from b2m.project import Target
+    from b2m.records import Record
+
+
+@task(
+    **DBS,
+    help=help_of(
+        "db",
+        "host",
+        "project",
+        "json",
+        id="show this run in full; its last letters will do",
+        limit="how many, newest first; 0 for all",
+    ),
+)
+def runs(
+    c: Context,
+    db: list[str],
+    host: str = "",
+    project: str = "",
+    json: bool = False,
+    id: str = "",
+    limit: str = "20",
+) -> None:
+    """Show the runs on a host, newest first, or one of them in full."""
+    with reported(c, json):
+        from b2m import api
+        from b2m.printing import run_json, run_lines, runs_table
+        from b2m.terminal import coloured, width
+
+        newest = count("limit", limit) or None
+        found: list[Record] = []
+        for target in chosen(db or ["all"], host, project):
+            found += api.runs(target)
+        found.sort(key=lambda record: record.run, reverse=True)
+        if id:
+            record = _named(found, id)
+            emit(run_json(record, full=True)) if json else print("\n".join(run_lines(record)), flush=True)
+        elif json:
+            for record in found[:newest]:
+                emit(run_json(record))
+        elif not found:
+            say("no run is remembered here")
+        else:
+            print("\n".join(runs_table(found[:newest], width(sys.stdout), coloured(sys.stdout))), flush=True)
+
+
+def _named(found: list[Record], text: str) -> Record:
+    fits = [record for record in found if record.run == text] or [each for each in found if each.run.endswith(text)]
+    if len(fits) != 1:
+        what = f"{len(fits)} runs here end in {text}" if fits else f"no run {text} is remembered here"
+        raise errors.UsageError(what=f"{what}; see: b2m runs")
+    return fits[0]
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json", deep="read the whole anchor too"))
+def doctor(
+    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, deep: bool = False
+) -> None:
+    """Look for what is wrong, change nothing, and say what to type next; exit 0 if all is well, else 8."""
+    with reported(c, json):
+        from b2m import api
+
+        def show(target: Target) -> int:
+            found = api.doctor(target, events(json), deep=deep)
+            emit(found.to_json()) if json else print("\n".join(found.lines()), flush=True)
+            return 0 if found.healthy else 8
+
+        for_each(chosen(db or ["all"], host, project), json, show)
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json", for_="how long: 30m, 4h, 2d", reason="why, for the others"))
+def pause(
+    c: Context,
+    db: list[str],
+    host: str = "",
+    project: str = "",
+    json: bool = False,
+    for_: str = "",
+    reason: str = "",
+) -> None:
+    """Ask every runner on every host to leave databases alone; it ends by itself, or with: b2m resume."""
+    with reported(c, json):
+        from b2m import api
+
+        if not for_:
+            raise errors.UsageError(what="say how long: --for 4h")
+        length = seconds(for_)
+
+        def act(target: Target) -> int:
+            made = api.pause(target, length, reason)
+            if json:
+                emit({"type": "pause", "db": target.db, "owner": made.owner, "until": made.ends, "reason": made.reason})
+            else:
+                print(f"{target.db}  {made.line()}", flush=True)
+            lease = api.locks(target)
+            if lease is not None:
+                say(f"b2m: {target.db} is held by {lease.owner} since {lease.since}; that run goes on to its end")
+            return 0
+
+        for_each(chosen(db, host, project), json, act)
+
+
+@task(**DBS, help=help_of("db", "host", "project", "json"))
+def resume(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False) -> None:
+    """End the pause of databases."""
+    with reported(c, json):
+        from b2m import api
+
+        def act(target: Target) -> int:
+            ended = api.resume(target)
+            if json:
+                emit({"type": "resume", "db": target.db, "was_paused": ended is not None})
+            else:
+                print(f"{target.db}  {f'was {ended.line()}' if ended else 'was not paused'}", flush=True)
+            return 0
+
+        for_each(chosen(db, host, project), json, act)
+
+
+TASKS = (runs, doctor, pause, resume)
