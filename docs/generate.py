@@ -58,7 +58,7 @@ def error_classes() -> Iterator[str]:
     """Every error with its exit code, its reason and its message."""
     rows = []
     for kind in sorted(_subclasses(errors.B2mError), key=lambda kind: kind.exit_code):
-        reason = f"`{kind.reason}`" if issubclass(kind, errors.Refused) else ""
+        reason = f"`{found}`" if (found := getattr(kind, "reason", None)) else ""
         rows.append((str(kind.exit_code), f"`{kind.__name__}`", reason, _message(kind)))
     return table(("exit code", "class", "reason", "message"), rows)
 

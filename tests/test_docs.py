@@ -20,6 +20,7 @@ from b2m.hosts.anchor import Anchor
 from b2m.hosts.kept import Kept
 from b2m.hosts.switch import Switch
 from b2m.journal import SETTLED_BY
+from b2m.project.words import database_of
 from b2m.tasks import namespace
 from b2m.tasks.argv import rewritten
 
@@ -66,7 +67,8 @@ def _check(line: str) -> None:
     given = {name: argument.value for name, argument in found.args.items()}
     host = given.get("host") or "local"
     assert host in project.hosts, f"{line}: unknown host {host}"
-    for db in given.get("db") or []:
+    for word in given.get("db") or []:
+        db = database_of(project, word, host)
         assert db == "all" or host in project.hosts_of(db), f"{line}: unknown database {db}"
 
 

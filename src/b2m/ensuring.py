@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from b2m import errors
-from b2m.commands import download
 from b2m.events import Events
 from b2m.facts import Facts
 from b2m.opening import opened
@@ -52,6 +51,9 @@ def ensure(target: Target, events: Events) -> Ensured:
         raise refusal
     if live.exists and anchor is not None and head is not None and anchor.token == head.token:
         return Ensured(target.db, target.host, "current", number, f"{live.name} is v{number}")
+    # Imported here: mostly there is nothing to fetch, and a server's start waits for this.
+    from b2m.commands import download
+
     recap = download(target, events, version=None, discard=False)
     return Ensured(target.db, target.host, "fetched", recap.to_version, f"v{recap.to_version}", recap)
 

@@ -40,7 +40,7 @@ def test_status_has_the_fields_that_are_promised(copied: Copy) -> None:
     ipm, emoji = sorted(done.json, key=lambda line: str(line["db"]), reverse=True)
     commit = ipm["head"]["commit"]
     assert re.fullmatch("[0-9a-f]{32}", commit)
-    promised = {
+    assert ipm == {
         "type": "status",
         "db": "ipm",
         "host": "ann",

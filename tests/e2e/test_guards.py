@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,40 @@ for line in sys.stdin:
     except sqlite3.Error as error:
         print(error, flush=True)
 """
+
+
+@contextmanager
+def running(world: World, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Sync production meanwhile; whatever comes, the process is gone afterwards."""
+    command = [*under, *world.command("sync", "--db", "ipm", "--host", "prod", "--json")]
+    run = subprocess.Popen(command, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def finished(run: subprocess.Popen[str]) -> Done:
+    """Wait for the end of a run."""
+    out, err = run.communicate(timeout=60)
+    return Done(run.returncode, out, err)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Return when a condition holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never came to that"
+        time.sleep(0.02)
+
+
+def health(world: World, command: str) -> str:
+    """Give production's server another health probe; return the inventory as it was."""
+    path = world.root / "inventory.yaml"
+    text = path.read_text()
+    path.write_text(re.sub(r'command: ".*"', lambda found: f'command: "{command}"', text, count=1))
+    return text
 
 
 class Stray:
@@ -145,19 +179,15 @@ def test_rows_of_a_connection_that_nobody_can_see_are_brought_home(when: str, co
         world.prod.chmod(0o777)
         with Stray(world.live(), NOBODY) as stray:
             if when == "before the run ends":
-                # The server is back, the run goes on to publish: now the stray writes.
-                script = world.root / "stray.fifo"
-                os.mkfifo(script)
-                health = f'"sh -c \'echo go > {script}; exit 0\'"'
-                inventory = world.root / "inventory.yaml"
-                text = inventory.read_text()
-                inventory.write_text(re.sub(r'command: ".*"', f"command: {health}", text, count=1))
-                run = world.start_b2m("sync", "--db", "ipm", "--host", "prod", "--json")
-                script.read_text()
-                assert stray.insert("from-the-stray") == "done"
-                out, err = run.communicate(timeout=60)
-                done = Done(run.returncode, out, err)
-                inventory.write_text(text)
+                # The health probe waits until the stray wrote: the run then goes on, publishes and looks again.
+                there, written = world.root / "there", world.root / "written"
+                probe = f"touch '{there}'; for i in $(seq 40); do test -e '{written}' && exit 0; sleep 0.1; done; false"
+                health(world, probe)
+                with running(world, under=ORDINARY) as run:
+                    wait_for(there.exists)
+                    assert stray.insert("from-the-stray") == "done"
+                    written.touch()
+                    done = finished(run)
             else:
                 ordinary = world.b2m("sync", "--db", "ipm", "--host", "prod", "--json", under=ORDINARY)
                 assert ordinary.code == 0, ordinary
@@ -375,9 +405,7 @@ def test_a_commit_whose_parent_is_no_longer_the_head_is_not_created(copied: Copy
         staged.write_bytes(theirs.to_bytes())
         # The server's health probe, after the swap and before our commit, is when the other one publishes.
         target = world.root / "bucket" / commit_name("ipm", 3)
-        path = world.root / "inventory.yaml"
-        text = path.read_text()
-        path.write_text(re.sub(r'command: ".*"', f'command: "cp \'{staged}\' \'{target}\'"', text, count=1))
+        health(world, f"cp '{staged}' '{target}'")
         done = world.sync()
         assert done.code == 9, done
         assert "the head is v3, v3 was made from v2" in error_of(done) or "published by" in error_of(done)
@@ -402,15 +430,12 @@ def test_a_run_that_slept_longer_than_its_lease_stops_before_it_changes_anything
         marker = world.root / "asleep"
         sleep = f"test -e '{marker}' || {{ touch '{marker}'; kill -STOP $PPID; }}"
         path.write_text(re.sub(rf'({at}: ".*?)"\n', rf'\1 && {{ {sleep}; }}"\n', text, count=1))
-        run = world.start_b2m("sync", "--db", "ipm", "--host", "prod", "--json")
-        try:
-            wait_until_stopped(run.pid)
+        with running(world) as run:
+            wait_for(lambda: stopped(run.pid))
             taken = world.sync("ben", "ipm", "--wait", "60s")
             assert taken.code == 0, taken
-        finally:
             os.kill(run.pid, signal.SIGCONT)
-        out, err = run.communicate(timeout=60)
-        done = Done(run.returncode, out, err)
+            done = finished(run)
         assert done.code == 9, done
         assert "the lease on ipm was lost" in error_of(done)
         assert world.serves_within(5)
@@ -421,14 +446,9 @@ def test_a_run_that_slept_longer_than_its_lease_stops_before_it_changes_anything
             converges(world, {"from-the-server", "from-ann", "from-ben"})
 
 
-def wait_until_stopped(pid: int) -> None:
-    """Return when a process is stopped."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-            return
-        time.sleep(0.02)
-    raise AssertionError("it was never stopped")
+def stopped(pid: int) -> bool:
+    """Tell whether a process is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 # -- mass deletions ------------------------------------------------------------------------------------------------
@@ -530,9 +550,8 @@ def test_rows_that_an_unhealthy_server_accepted_survive_the_way_back(copied: Cop
     """
     with outdated(copied) as world, world.writing() as shadow:
         path = world.root / "inventory.yaml"
-        text = path.read_text()
-        ill = re.sub(r'command: ".*"', 'command: "grep -q v1.db prod/dbs/db.toml"', text, count=1)
-        path.write_text(ill.replace("start_timeout: 10s", "start_timeout: 2s"))
+        text = health(world, "grep -q ipm-db-v1.db prod/dbs/db.toml")
+        path.write_text(path.read_text().replace("start_timeout: 10s", "start_timeout: 2s"))
         before = len(world.acknowledged(shadow))
         done = world.sync()
         assert done.code == 6, done

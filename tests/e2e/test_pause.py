@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from b2m.buckets.pause import pause_name
+from b2m.buckets.pause import Pause, pause_name
 from tests.e2e.conftest import Copy
 from tests.support.commands import ended, stopped_at
 from tests.support.unchanged import picture
-from tests.support.world import World
+from tests.support.world import ROOT, World
 
 WHY = "new categories are loaded"
 
@@ -79,9 +80,13 @@ def test_a_pause_may_be_ended(copied: Copy) -> None:
 def test_a_pause_ends_by_itself(copied: Copy) -> None:
     world = copied("team")
     world.insert("ann", "after it")
-    pause(world, "3s")
+    pause(world)
     assert world.sync("ann").code == 4
-    time.sleep(3.1)
+    # A real second instead of the hours that nobody wants to wait for.
+    made = json.loads(world.bucket.get(pause_name("ipm")))
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    world.bucket.put(pause_name("ipm"), json.dumps({**made, "until": soon}).encode())
+    time.sleep(1.1)
     assert world.status("ann")["pause"] is None
     assert world.sync("ann").code == 0
     assert world.head() == 2
@@ -94,7 +99,7 @@ def test_a_run_under_way_goes_on_when_a_pause_begins(copied: Copy) -> None:
         done = world.b2m("pause", "ipm", "--for", "1h", "--reason", WHY)
         assert done.code == 0
         assert "that run goes on to its end" in done.err
-        process.send_signal(18)  # SIGCONT
+        process.send_signal(signal.SIGCONT)
         assert ended(process).code == 0
     assert world.head() == 2
     world.insert("ann", "after it")
@@ -147,3 +152,9 @@ def test_a_pause_needs_an_end_and_a_reason(flags: tuple[str, ...], said: str, co
     assert done.code == 1
     assert said in done.err
     assert pause_name("ipm") not in world.bucket.list("ipm")
+
+
+def test_the_page_of_formats_shows_a_pause_as_it_is() -> None:
+    page = (ROOT / "docs/formats.md").read_text()
+    example = json.loads(page.partition("```json pause\n")[2].partition("```")[0])
+    assert json.loads(Pause.model_validate(example).model_dump_json()) == example

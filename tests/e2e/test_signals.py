@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import Copy
 from tests.e2e.test_crashes import BACK_WITHIN, assert_converged, spread
-from tests.support.commands import ended, events, script, started, sync_of, wait_for
+from tests.support.commands import ended, events, script, started, stopped_at, sync_of, wait_for
 from tests.support.settings import trials
 from tests.support.world import World
 
@@ -82,12 +82,10 @@ def test_a_second_signal_does_not_stop_the_undo(copied: Copy) -> None:
     script(world, "connect", before="echo x >> connecting; sleep 2")
     with world.serving():
         with world.writing() as shadow:
-            with started(world, *sync_of(), env={"B2M_FAULT": "stop:before-task:8:swap"}) as process:
-                for event in events(process):
-                    if event.get("module") == "replay" and event["name"] == "Take the late rows":
-                        break
+            with stopped_at(world, "before-task:8:swap") as process:
                 os.killpg(process.pid, signal.SIGINT)
-                wait_for(lambda: (process.send_signal(signal.SIGCONT), (world.root / "connecting").exists())[1], "undo")
+                process.send_signal(signal.SIGCONT)
+                wait_for((world.root / "connecting").exists, "it undid the hold")
                 for _ in range(3):
                     os.killpg(process.pid, signal.SIGINT)
                 done = ended(process)

@@ -41,7 +41,8 @@ def database(path: Path, text: str) -> Path:
 def content(path: Path) -> str:
     conn = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return str(conn.execute("SELECT x FROM t").fetchone()[0])
+        ((text,),) = conn.execute("SELECT x FROM t")
+        return str(text)
     finally:
         conn.close()
 

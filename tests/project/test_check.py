@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,12 @@ def test_a_database_without_a_playbook_and_a_bucket_without_a_database(tmp_path:
         ["inventory.yaml:12:3: emoji has no playbook: write playbooks/emoji.yaml"],
         ["inventory.yaml:5:3: no database is kept in bucket spare"],
     )
+
+
+def test_a_playbook_that_is_no_yaml_is_not_called_missing(tmp_path: Path) -> None:
+    assert lines(check(tmp_path, playbook="db: ipm\n\thosts: []\n"))[0] == [
+        "playbooks/ipm.yaml:2:1: a tab: YAML is indented with spaces"
+    ]
 
 
 def test_what_a_service_lacks_and_what_no_playbook_runs_on(tmp_path: Path) -> None:
@@ -204,14 +210,13 @@ def b2m(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_this_repository_passes_in_less_than_a_second() -> None:
-    times: list[float] = []
-    while len(times) < 12 and min(times, default=1.0) >= 1.0:
-        began = time.monotonic()
-        done = b2m(REPOSITORY, "check")
-        times.append(time.monotonic() - began)
-        assert (done.returncode, done.stdout) == (0, ""), done
-    assert min(times) < 1.0
+    # It waits for nothing, so that its processor time is the time that it takes on an idle machine.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = b2m(REPOSITORY, "check")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (done.returncode, done.stdout) == (0, ""), done
     assert done.stderr == "5 files, no errors, no warnings\n"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 def test_the_command_says_where_and_leaves_with_3(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from b2m.faults import clean_environment
 from b2m.hosts.place import Place
 from b2m.hosts.service import ServiceError
 
-ALIVE, DISARM, READY = b".", b"x", b"r"
+ALIVE, DISARM, ABANDON, READY = b".", b"x", b"a", b"r"
 READY_TIMEOUT = 20.0
 PAUSES = (0.5, 2.0, 8.0)  # seconds before another attempt to settle: a server left away is the worst end
 LAST_COMMAND_TIMEOUT = 20.0  # seconds that a killed run's service command may still take
@@ -88,7 +88,9 @@ class Guard:
         self._process.wait()
 
     def abandon(self) -> None:
-        """Let the guard act as if the run had died."""
+        """Let the guard act as if the run had died, but once: the run has tried already, and says so to a person."""
+        with suppress(BrokenPipeError):
+            os.write(self.alive_fd, ABANDON)
         os.close(self.alive_fd)
 
 
@@ -103,9 +105,10 @@ def main(argument: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     os.write(options["ready"], READY)
     os.close(options["ready"])
-    if _run_died(options["pipe"], options["patience"], options["run"]):
+    end = _wait_for_end(options["pipe"], options["patience"], options["run"])
+    if end != DISARM:
         _log(place, f"run {options['run']} died while it held {place.db}")
-        for pause in (*PAUSES, None):
+        for pause in (None,) if end == ABANDON else (*PAUSES, None):
             try:
                 for act in recover_host(place):
                     _log(place, act)
@@ -116,22 +119,24 @@ def main(argument: str) -> None:
                 time.sleep(pause)
 
 
-def _run_died(pipe: int, patience: float, run: int) -> bool:
+def _wait_for_end(pipe: int, patience: float, run: int) -> bytes:
+    """Return how the run let go of the pipe: DISARM, ABANDON, or nothing if it died."""
     while True:
         heard, _, _ = select.select([pipe], [], [], patience)
         if not heard:
             if os.getppid() != run:
                 # Dead, and yet the pipe is open: its last service command hangs, or left a daemon that has it.
-                return True
+                return b""
             # Hung or stopped: a run that says nothing must not keep the server away. Still our parent, so still it.
             os.kill(run, signal.SIGKILL)
             patience = LAST_COMMAND_TIMEOUT
             continue
         said = os.read(pipe, 4096)
+        for word in (DISARM, ABANDON):
+            if word in said:
+                return word
         if not said:
-            return True
-        if DISARM in said:
-            return False
+            return b""
 
 
 def _log(place: Place, text: str) -> None:

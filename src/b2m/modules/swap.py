@@ -10,8 +10,8 @@ from pydantic import Field
 from b2m.facts import Facts
 from b2m.hosts import kept as keeping
 from b2m.hosts import swapping
-from b2m.hosts.anchor import Anchor
 from b2m.hosts import switch as switches
+from b2m.hosts.anchor import Anchor
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.switch import Switch
 from b2m.modules.base import Module, Outcome

@@ -48,10 +48,10 @@ def check_project(root: Path, modules: Modules, overrides: tuple[Layer, ...] = (
     for shown, document in read.documents.items():
         note_secrets(document, (root / shown).read_text("utf-8", errors="replace").splitlines(), wrong)
     for playbook in read.playbooks.values():
-        for section, tasks in playbook.sections():
-            _check_late_rows(section, tasks, wrong)
+        for _, tasks in playbook.sections():
+            _check_late_rows(tasks, wrong)
     if read.inventory is not None:
-        _check_hosts(read.inventory, read, wrong, odd)
+        _check_hosts(root, read.inventory, read, wrong, odd)
     note_unused(read.playbooks.values(), read.hosts.values(), read.roles, read.role_tasks, odd)
     _check_overrides(read, overrides, wrong)
     return Report(tuple(sorted(read.documents)), _findings(wrong), _findings(odd))
@@ -61,7 +61,7 @@ def _findings(problems: Problems) -> tuple[Finding, ...]:
     return tuple(Finding(at, what) for at, what in problems.found())
 
 
-def _check_late_rows(section: str, tasks: Iterable[Task], problems: Problems) -> None:
+def _check_late_rows(tasks: Iterable[Task], problems: Problems) -> None:
     """A swap whose hold does not first take the rows written until then would be refused by the module, in the hold."""
     taken: dict[int, list[object]] = {}
     for task, around in walk(tasks):
@@ -76,10 +76,10 @@ def _check_late_rows(section: str, tasks: Iterable[Task], problems: Problems) ->
             problems.add(task.at, f"swap needs the late rows first: a replay from live onto {file}, in the same hold")
 
 
-def _check_hosts(inventory: InventoryFile, read: Reading, wrong: Problems, odd: Problems) -> None:
+def _check_hosts(root: Path, inventory: InventoryFile, read: Reading, wrong: Problems, odd: Problems) -> None:
     document = read.documents[INVENTORY]
     for db in inventory.databases:
-        if db not in read.playbooks and not _broken(read, db):
+        if db not in read.playbooks and not _broken(root, read, db):
             wrong.add(document.key_at(("databases", db)), f"{db} has no playbook: write playbooks/{db}.yaml")
     for bucket in inventory.buckets.keys() - {database.bucket for database in inventory.databases.values()}:
         odd.add(document.key_at(("buckets", bucket)), f"no database is kept in bucket {bucket}")
@@ -114,9 +114,11 @@ def _check_host(host: Host, read: Reading, inventory: InventoryFile, odd: Proble
             odd.add(source.document.key_at(source.path), f"{playbook.file} does not run on {host.name}")
 
 
-def _broken(read: Reading, db: str) -> bool:
+def _broken(root: Path, read: Reading, db: str) -> bool:
     """Whether a playbook could not be read that may be the one of this database."""
     known = {playbook.file for playbook in read.playbooks.values()}
+    if (root / "playbooks" / f"{db}.yaml").exists() and f"playbooks/{db}.yaml" not in known:
+        return True
     unread = [one for file, one in read.documents.items() if file.startswith("playbooks/") and file not in known]
     return any(not isinstance(one.data, dict) or one.data.get("db", db) == db for one in unread)
 
