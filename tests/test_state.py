@@ -74,9 +74,20 @@ def facts(**changed: Any) -> Facts:
         direction=values["direction"],
         naming="versioned",
         rename="now",
-        on_host=HostFacts(live, values["anchor"], values["unfinished"], values["busy"], problem=values["problem"]),
+        on_host=HostFacts(
+            live=live,
+            anchor=values["anchor"],
+            unfinished=values["unfinished"],
+            busy=values["busy"],
+            problem=values["problem"],
+        ),
         in_bucket=BucketFacts(
-            values["bucket_id"], values["head"], values["ancestry"], values["lease"], values["skew"], values["lost"]
+            bucket_id=values["bucket_id"],
+            head=values["head"],
+            ancestry=values["ancestry"],
+            lease=values["lease"],
+            skew=values["skew"],
+            problem=values["lost"],
         ),
     )
 

@@ -48,23 +48,29 @@ def project(folder: str | None = None) -> Project:
 
 
 def targets(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = ()) -> list[Target]:
-    """Return the named databases on a host, all of the project's for ``all``; the demo host is made on first use.
-
-    ``variables`` are ``name=value`` texts, the topmost level; UsageError for a name that no playbook in question has.
-    """
-    named = list(dict.fromkeys(database_of(found, word, host) for word in dbs))
-    if not named:
-        raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
-    if named == ["all"]:
-        named = [db for db in found.databases if host in found.hosts_of(db)]
-    overrides = read_overrides(variables)
-    chosen = [found.target(db, host, overrides) for db in named]
-    if overrides:
-        check_known(overrides, set().union(*(found.variables(db) for db in named)))
+    """Return the databases as ``named`` does; the demo host is made on first use."""
+    chosen = named(found, dbs, host, variables)
     if any(target.demo for target in chosen):
         from b2m.demo.host import ensure
 
         ensure(chosen[0])
+    return chosen
+
+
+def named(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = ()) -> list[Target]:
+    """Return the named databases on a host, all of the project's for ``all``, from its files alone.
+
+    ``variables`` are ``name=value`` texts, the topmost level; UsageError for a name that no playbook in question has.
+    """
+    names = list(dict.fromkeys(database_of(found, word, host) for word in dbs))
+    if not names:
+        raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
+    if names == ["all"]:
+        names = [db for db in found.databases if host in found.hosts_of(db)]
+    overrides = read_overrides(variables)
+    chosen = [found.target(db, host, overrides) for db in names]
+    if overrides:
+        check_known(overrides, set().union(*(found.variables(db) for db in names)))
     return chosen
 
 

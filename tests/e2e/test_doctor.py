@@ -178,7 +178,6 @@ def test_a_database_that_is_gone(copied: Copy) -> None:
 def test_an_anchor_that_rotted_is_found_by_a_deep_look(copied: Copy) -> None:
     world = copied("team")
     damage(next((world.folder("ann") / ".b2m" / "ipm").glob("anchor-*.db")))
-    assert examine(world, "ann")["healthy"], "the file's size is right, and its content is not read"
     solve(world, "ann", "anchor", "--deep")
 
 

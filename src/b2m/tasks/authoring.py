@@ -15,7 +15,6 @@ from b2m.tasks.frame import (
     FLAGS,
     VARIABLES,
     WITH_VARIABLES,
-    chosen,
     emit,
     for_each,
     help_of,
@@ -95,7 +94,8 @@ def vars(
             print(f"  known in a run: {', '.join(known_in_a_run())}", flush=True)
             return 0
 
-        for_each(chosen(db or ["all"], host, project, [*e, *set_]), json, show)
+        # From the files alone: asking where a value comes from must not make the demo, or start its server.
+        for_each(api.named(found, db or ["all"], host or "local", [*e, *set_]), json, show)
 
 
 def _variable_line(one: Origin) -> str:
