@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import apsw
 
 from b2m import errors
 from b2m.buckets import open_bucket
-from b2m.buckets.lease import LeaseView, look
+from b2m.buckets.lease import LeaseView, abandon, look
 from b2m.buckets.marker import read_marker
 from b2m.buckets.pause import read_pause
 from b2m.buckets.protocol import Bucket
@@ -153,6 +153,11 @@ def settle(found: Opened) -> None:
         else:
             session.journal.append("unpublished")
             acts.append(f"v{entry['number']} was not published")
+    # Else others would wait for it to lapse. Whoever cannot be told now will have to.
+    with suppress(errors.BucketError, errors.UnknownFormat):
+        work = found._work_id()
+        if work is not None and abandon(found.bucket, found.target.db, work):
+            acts.append("its lease is given back")
     for act in acts:
         found.events.emit("recovered", run=pending.run, text=act)
 

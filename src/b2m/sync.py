@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from b2m import errors
 from b2m.adoption import closest, install
-from b2m.buckets.lease import acquire
+from b2m.buckets.lease import Lease, acquire
 from b2m.ending import carry_strays, ended
 from b2m.engine import Engine
 from b2m.events import Events
@@ -149,8 +149,7 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
         run.facts = found.look()
         engine.tell(target.tasks("locked"), state="locked")
         raise
-    with lease:
-        run.lease = lease
+    with _held(run, lease):
         run.facts = found.look()
         refuse_if_paused(run.facts)
         verdict = classify(run.facts)
@@ -162,6 +161,20 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
         if verdict.state != "up_to_date":
             check_space(run)
             engine.apply(target.tasks(verdict.state), state=verdict.state)
+
+
+@contextmanager
+def _held(run: Run, lease: Lease) -> Iterator[None]:
+    """Let a run have a lease; no signal keeps it from being given back."""
+    run.lease = lease
+    try:
+        yield
+    except BaseException as error:
+        with run.shielded():
+            lease.__exit__(type(error), error, None)
+        raise
+    with run.shielded():
+        lease.release()
 
 
 def refuse_if_paused(facts: Facts) -> None:

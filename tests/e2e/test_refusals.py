@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,67 +183,163 @@ def a_run_was_cut_off(world: World) -> None:
     assert died.code == -signal.SIGKILL
 
 
+LOST = "nothing was changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init"
+TOO_MANY = (
+    "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); look with: "
+    "b2m diff --db ipm"
+)
+
 ROWS = [
-    Row("bucket_lost", "ipm: the bucket {root}/bucket cannot be reached: there is no such folder; mount it, or set up a "
-        "new bucket with: b2m bucket.init; nothing was changed. Mount or name the right bucket; a new one is set up "
-        "with: b2m bucket.init", bucket_folder_gone),
-    Row("bucket_lost", "ipm: the bucket {root}/bucket has no b2m.json: it is not set up, or not mounted; nothing was "
-        "changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init", bucket_folder_empty),
-    Row("bucket_lost", "ipm: this host's v1 came from another bucket ({bucket}…); nothing was changed. Mount or name the "
-        "right bucket; a new one is set up with: b2m bucket.init", another_bucket),
-    Row("bucket_lost", "ipm: this host has v1, but the bucket has no version; nothing was changed. Mount or name the "
-        "right bucket; a new one is set up with: b2m bucket.init", bucket_without_versions),
-    Row("bucket_lost", "ipm: this host has v2, but the bucket has nothing newer than v1; nothing was changed. Mount or "
-        "name the right bucket; a new one is set up with: b2m bucket.init", bucket_restored_from_an_old_copy,
-        template="behind"),
+    Row(
+        "bucket_lost",
+        (
+            "ipm: the bucket {root}/bucket cannot be reached: there is no such folder; mount it, or "
+            "set up a new bucket with: b2m bucket.init; "
+        )
+        + LOST,
+        bucket_folder_gone,
+    ),
+    Row(
+        "bucket_lost",
+        "ipm: the bucket {root}/bucket has no b2m.json: it is not set up, or not mounted; " + LOST,
+        bucket_folder_empty,
+    ),
+    Row("bucket_lost", "ipm: this host's v1 came from another bucket ({bucket}…); " + LOST, another_bucket),
+    Row("bucket_lost", "ipm: this host has v1, but the bucket has no version; " + LOST, bucket_without_versions),
+    Row(
+        "bucket_lost",
+        "ipm: this host has v2, but the bucket has nothing newer than v1; " + LOST,
+        bucket_restored_from_an_old_copy,
+        template="behind",
+    ),
     Row("unreadable", "ipm: {ann}/ipm-db-v1.db: is not an SQLite database; nothing was changed", no_database),
-    Row("live_missing", "ipm: {ann}/ipm-db-v1.db is gone, but this host had v1 of it: put the file back, or fetch a "
-        "version with: b2m download --db ipm", live_gone),
-    Row("nothing_here", "emoji: there is no file {ben}/emoji-db-v1.db and no version in the bucket: put the database "
-        "there, then run: b2m sync --db emoji", nothing_anywhere, ("sync", "--db", "emoji", "--host", "ben")),
-    Row("no_base", "ipm: {ann}/ipm-db-v1.db and v1 in the bucket exist, but nothing tells which version the file started "
-        "from; find out with: b2m adopt --db ipm", no_anchor),
-    Row("diverged", "ipm: this host started from v1, which is not in the history of v2; see both with: "
-        "b2m history --db ipm", history_cut, ("sync", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("changed_under_number", "ipm: v1 in the bucket is another than the v1 that this host knows; compare with: "
-        "b2m history --db ipm", number_taken_twice),
+    Row(
+        "live_missing",
+        (
+            "ipm: {ann}/ipm-db-v1.db is gone, but this host had v1 of it: put the file back, or fetch "
+            "a version with: b2m download --db ipm"
+        ),
+        live_gone,
+    ),
+    Row(
+        "nothing_here",
+        (
+            "emoji: there is no file {ben}/emoji-db-v1.db and no version in the bucket: put the "
+            "database there, then run: b2m sync --db emoji"
+        ),
+        nothing_anywhere,
+        ("sync", "--db", "emoji", "--host", "ben"),
+    ),
+    Row(
+        "no_base",
+        (
+            "ipm: {ann}/ipm-db-v1.db and v1 in the bucket exist, but nothing tells which version the "
+            "file started from; find out with: b2m adopt --db ipm"
+        ),
+        no_anchor,
+    ),
+    Row(
+        "diverged",
+        ("ipm: this host started from v1, which is not in the history of v2; see both with: b2m history --db ipm"),
+        history_cut,
+        ("sync", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row(
+        "changed_under_number",
+        ("ipm: v1 in the bucket is another than the v1 that this host knows; compare with: b2m history --db ipm"),
+        number_taken_twice,
+    ),
     Row("clock_skew", "ipm: the clocks differ by {seconds} s: set this machine's clock", clock_ahead),
-    Row("read_only_host", "ipm: {ann}/ipm-db-v1.db has 1 changed rows, but ann only receives this database; save them "
-        "elsewhere, then: b2m download --db ipm --discard", host_that_only_receives),
-    Row("conflict", "emoji: 1 rows were changed on both sides, first emoji[code='{code}']: ours "
-        "name=\"ann's name\", theirs name=\"ben's name\"; set policy.merge for the table, or settle the rows by hand "
-        "and run again", both_changed_a_row, ("sync", "--db", "emoji", "--host", "ann")),
-    Row("cannot_replay", "ipm: the schema changed (table ipm_data changed); b2m cannot replay that yet, so nothing was "
-        "changed",
-        schema_changed_and_outdated, ("sync", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("mass_deletion", "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); "
-        "look with: b2m diff --db ipm", a_table_was_emptied),
-    Row("mass_deletion", "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); "
-        "look with: b2m diff --db ipm", a_table_was_emptied, ("upload", "--db", "ipm", "--host", "ann")),
-    Row("mass_deletion", "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); "
-        "look with: b2m diff --db ipm", a_table_was_emptied_while_outdated,
-        ("sync", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("mass_deletion", "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); "
-        "look with: b2m diff --db ipm", the_tables_are_gone),
-    Row("not_on_head", "ipm: the file to upload does not start from v2, the newest version; run again: "
-        "b2m sync --db ipm", upload_of_an_outdated_file, ("upload", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("failed_verification", "ipm: ours (ours.db) failed verification: row {hash} of ipm_data has no parent in "
-        "ipm_category", row_without_its_category),
-    Row("in_the_way", "ipm: {ben}/ipm-db-v2.db exists, and b2m did not put it there: move it away and run again",
-        file_of_the_next_name, ("sync", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("in_the_way", "ipm: {ben}/ipm-db-v2.db-wal exists, and b2m did not put it there: move it away and run again",
-        wal_of_the_next_name, ("sync", "--db", "ipm", "--host", "ben"), "behind"),
-    Row("nothing_kept", "ipm: ann keeps no earlier file to roll back to", no_earlier_file,
-        ("rollback", "--db", "ipm", "--host", "ann")),
-    Row("unsaved_rows", "ipm: {ann}/ipm-db-v1.db has 1 rows that are in no version; publish them with: "
-        "b2m sync --db ipm, or drop them with: b2m download --db ipm --discard", unsaved_rows,
-        ("download", "--db", "ipm", "--host", "ann")),
-    Row("anchor_damaged", "ipm: the anchor {anchor} is not what it was when it was written; fetch it anew with: "
-        "b2m adopt --db ipm", rotten_anchor),
+    Row(
+        "read_only_host",
+        (
+            "ipm: {ann}/ipm-db-v1.db has 1 changed rows, but ann only receives this database; save "
+            "them elsewhere, then: b2m download --db ipm --discard"
+        ),
+        host_that_only_receives,
+    ),
+    Row(
+        "conflict",
+        (
+            "emoji: 1 rows were changed on both sides, first emoji[code='{code}']: ours name=\"ann's "
+            'name", theirs name="ben\'s name"; set policy.merge for the table, or settle the rows by '
+            "hand and run again"
+        ),
+        both_changed_a_row,
+        ("sync", "--db", "emoji", "--host", "ann"),
+    ),
+    Row(
+        "cannot_replay",
+        ("ipm: the schema changed (table ipm_data changed); b2m cannot replay that yet, so nothing was changed"),
+        schema_changed_and_outdated,
+        ("sync", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row("mass_deletion", TOO_MANY, a_table_was_emptied),
+    Row("mass_deletion", TOO_MANY, a_table_was_emptied, ("upload", "--db", "ipm", "--host", "ann")),
+    Row(
+        "mass_deletion",
+        TOO_MANY,
+        a_table_was_emptied_while_outdated,
+        ("sync", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row("mass_deletion", TOO_MANY, the_tables_are_gone),
+    Row(
+        "not_on_head",
+        ("ipm: the file to upload does not start from v2, the newest version; run again: b2m sync --db ipm"),
+        upload_of_an_outdated_file,
+        ("upload", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row(
+        "failed_verification",
+        ("ipm: ours (ours.db) failed verification: row {hash} of ipm_data has no parent in ipm_category"),
+        row_without_its_category,
+    ),
+    Row(
+        "in_the_way",
+        "ipm: {ben}/ipm-db-v2.db exists, and b2m did not put it there: move it away and run again",
+        file_of_the_next_name,
+        ("sync", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row(
+        "in_the_way",
+        "ipm: {ben}/ipm-db-v2.db-wal exists, and b2m did not put it there: move it away and run again",
+        wal_of_the_next_name,
+        ("sync", "--db", "ipm", "--host", "ben"),
+        "behind",
+    ),
+    Row(
+        "nothing_kept",
+        "ipm: ann keeps no earlier file to roll back to",
+        no_earlier_file,
+        ("rollback", "--db", "ipm", "--host", "ann"),
+    ),
+    Row(
+        "unsaved_rows",
+        (
+            "ipm: {ann}/ipm-db-v1.db has 1 rows that are in no version; publish them with: b2m sync "
+            "--db ipm, or drop them with: b2m download --db ipm --discard"
+        ),
+        unsaved_rows,
+        ("download", "--db", "ipm", "--host", "ann"),
+    ),
+    Row(
+        "anchor_damaged",
+        ("ipm: the anchor {anchor} is not what it was when it was written; fetch it anew with: b2m adopt --db ipm"),
+        rotten_anchor,
+    ),
     Row("anchor_damaged", "ipm: the anchor {anchor} is gone; fetch it anew with: b2m adopt --db ipm", lost_anchor),
-    Row("unfinished", "ipm: run {run} on ann was cut off; the next sync finishes or undoes it: "
-        "b2m sync --db ipm --host ann", a_run_was_cut_off, ("status", "--db", "ipm", "--host", "ann")),
-]  # fmt: skip
+    Row(
+        "unfinished",
+        ("ipm: run {run} on ann was cut off; the next sync finishes or undoes it: b2m sync --db ipm --host ann"),
+        a_run_was_cut_off,
+        ("status", "--db", "ipm", "--host", "ann"),
+    ),
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.reason}-{row}-{row.command[0]}")
@@ -295,8 +390,8 @@ def journal_run(world: World) -> str:
     return str(json.loads(path.read_text().splitlines()[0])["run"]) if path.exists() else "none"
 
 
-def newest_record(world: World, db: str, host: str) -> dict[str, object]:
+def newest_record(world: World, db: str, host: str) -> dict[str, Any]:
     """Return the record of the last run of a database on a host."""
     newest = max((world.folder(host) / ".b2m" / db / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    record: dict[str, object] = json.loads(newest.read_bytes())
+    record: dict[str, Any] = json.loads(newest.read_bytes())
     return record

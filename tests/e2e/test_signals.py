@@ -65,7 +65,7 @@ def test_inside_the_hold_the_old_file_stays(copied: Copy, wanted: signal.Signals
         with world.writing() as shadow:
             with started(world, *sync_of()) as process:
                 for event in events(process):
-                    if event.get("module") == "swap" and event["status"] == "started":
+                    if event.get("module") == "swap" and event.get("status") == "started":
                         process.send_signal(wanted)
                 assert process.wait() == 128 + wanted
             assert world.serves_within(BACK_WITHIN)

@@ -6,9 +6,10 @@ import hashlib
 import re
 from pathlib import Path
 
-# Locks, records, remembered verdicts and leases say that somebody was here; SQLite's -shm and empty -wal that it looked.
+# Locks, records, verdicts and leases say that somebody was here; SQLite's -shm and empty -wal that it looked.
 _MAY_CHANGE = re.compile(
-    r"(^|/)\.b2m/([^/]+/)?(lock|id|verdict\.json|lease-seen\.json|guard\.log|db\.toml\.lock|service-\w+\.lock|runs/.*)$"
+    r"(^|/)\.b2m/([^/]+/)?(lock|id|verdict\.json|lease-seen\.json|guard\.log|db\.toml\.lock|runs/.*)$"
+    r"|(^|/)\.b2m/service-\w+\.lock$"
     r"|^bucket/[^/]+/(lease|runs)/|^bucket/\.tmp/|-shm$|^shadow-|\.pyc$"
 )
 
@@ -22,6 +23,8 @@ def picture(root: Path) -> Picture:
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
-        elif path.is_file() and not _MAY_CHANGE.search(name) and not (name.endswith("-wal") and not path.stat().st_size):
+        elif (
+            path.is_file() and not _MAY_CHANGE.search(name) and not (name.endswith("-wal") and not path.stat().st_size)
+        ):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -31,7 +31,7 @@ from b2m.buckets.lease_seen import Moment, Observer
 from b2m.buckets.protocol import Bucket
 from b2m.errors import BucketError, Locked, ObjectDamaged, ObjectExists, ObjectMissing
 
-__all__ = ["Lease", "LeaseView", "acquire", "break_lease", "look"]
+__all__ = ["Lease", "LeaseView", "abandon", "acquire", "break_lease", "look"]
 
 _MOST_RACES = 100  # each lost one had a winner, unless the store contradicts itself
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0  # seconds between two looks at a lease that is held
@@ -92,6 +92,16 @@ def acquire(
                 return Lease(bucket, claim, began, clock)
     what = f"the lease on {db} can be neither taken nor seen, since the store contradicts itself; run again later"
     raise BucketError(bucket=bucket.name, what=what)
+
+
+def abandon(bucket: Bucket, db: str, work: str) -> bool:
+    """Give back the lease of a dead run, if it had one; the caller holds the flock of its work folder ``work``."""
+    _, claim = read_holder(bucket, db)
+    if claim is None or claim.work != work:
+        return False
+    with suppress(ObjectExists):
+        bucket.create(release_name(db, claim.epoch), b"{}\n")
+    return True
 
 
 def break_lease(bucket: Bucket, db: str, who: str) -> LeaseView | None:
