@@ -70,7 +70,7 @@ HOSTS = VERSIONS | {"versions", "sqlite", "journal", "facts"}
 PROJECT = BOTTOM
 PLAN = HOSTS | {"hosts", "modules", "project", "state", "run"}
 ENGINE = PLAN | {"plan", "report", "engine", "opening", "signals"}
-LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor"}
+LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor", "contract"}
 API = ENGINE | {"sync", "commands", "adoption", "ending", "looking", "demo", "api"} | LOOKING
 
 MAY_KNOW = {
@@ -106,6 +106,7 @@ MAY_KNOW = {
     "printing": ENGINE | {"records", "overview", "rehearsal"},
     "ensuring": ENGINE | {"commands"},
     "doctor": ENGINE | {"records", "overview", "sync"},
+    "contract": ENGINE,
     "demo": API,
     "api": API,
     "tasks": API,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from b2m.adoption import Adoption
     from b2m.buckets.lease import LeaseView
     from b2m.buckets.pause import Pause
+    from b2m.contract import Contract, Tell
     from b2m.doctor import Diagnosis
     from b2m.ensuring import Ensured
     from b2m.facts import Facts
@@ -181,6 +182,13 @@ def doctor(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
     from b2m.doctor import examine
 
     return examine(target, events, deep=deep)
+
+
+def contract(target: Target, events: Events, tell: Tell, *, wait: float = 0.0) -> Contract:
+    """Take a database from its server for a moment and see whether it keeps docs/server-contract.md."""
+    from b2m.contract import check_service
+
+    return check_service(target, events, tell, wait=wait)
 
 
 def db_toml(chosen: Iterable[Target]) -> str:

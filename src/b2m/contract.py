@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from b2m import errors
@@ -98,22 +99,21 @@ class _Examination:
         self._tell = tell
 
     def run(self) -> Contract:
-        self._health("before")
-        self._who_has_it("before")
-        given_back = False
-        try:
-            self._take_away()
-        finally:
-            # Also on Ctrl-C, which then comes out behind this.
-            with self.found.signals.shielded():
-                given_back = self._give_back()
-        if given_back:
-            self._health("after")
-            self._who_has_it("after")
-        target, service = self.found.target, self.service
-        return Contract(
-            target.db, target.host, service.name, service.verb, tuple(self.checks), self.away, given_back
-        )
+        given_back = True
+        # A server that is not well has trouble enough.
+        if self._well("before"):
+            self._who_has_it("before")
+            try:
+                self._take_away()
+            finally:
+                # Also on Ctrl-C, which then comes out behind this.
+                with self.found.signals.shielded():
+                    given_back = self._give_back()
+            if given_back:
+                self._well("after")
+                self._who_has_it("after")
+        target, name = self.found.target, self.service.name
+        return Contract(target.db, target.host, name, self.service.verb, tuple(self.checks), self.away, given_back)
 
     def _take_away(self) -> None:
         verb, name = self.service.verb, self.session.place.live().name
@@ -130,11 +130,12 @@ class _Examination:
         else:
             self._add(verb, "ok", "it ended with exit code 0", began)
             self._closed(name)
-        self._again(verb, lambda: self.service.take_away())
+        if self.session.hold is not None:
+            self._again(verb, self.session.hold.take_away)  # under the guard, as the first time
         self._tells_that_it_is_away()
 
     def _closed(self, name: str) -> None:
-        if openers.can_look():
+        if Path("/proc/self/fd").is_dir():
             self._add("closed", "ok", f"no process has {name}, -wal or -shm open")
         else:
             self._add("closed", "note", "who has a file open cannot be seen on this system")
@@ -172,7 +173,7 @@ class _Examination:
         self.away = self.session.end_hold()
         return True
 
-    def _again(self, verb: str, act: Callable[[], None]) -> None:
+    def _again(self, verb: str, act: Callable[[], object]) -> None:
         began = time.monotonic()
         try:
             act()
@@ -181,14 +182,16 @@ class _Examination:
         else:
             self._add(verb, "ok", "a second time: the same", began)
 
-    def _health(self, when: str) -> None:
+    def _well(self, when: str) -> bool:
+        """Ask for the server's health; True if it is well, or cannot be asked."""
         if not self._has_probe:
             if when == "before":
                 self._add("health", "failed", "inventory.yaml gives no probe, so a failed swap would go unnoticed")
-            return
+            return True
         began = time.monotonic()
         problem = self.service.problem()
         self._add("health", "failed" if problem else "ok", f"{when}: {problem or 'well'}", began)
+        return problem is None
 
     def _who_has_it(self, when: str) -> None:
         """Say who has the file open that db.toml names; nobody proves nothing, since other users' are not seen."""

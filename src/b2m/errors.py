@@ -11,6 +11,11 @@ from inspect import cleandoc
 from typing import ClassVar
 
 
+def runbook(exit_code: int, reason: str | None = None) -> str:
+    """Return the runbook's entry for a refusal's reason, or for an exit code."""
+    return f"docs/runbook.md#{reason or f'exit-code-{exit_code}'}"
+
+
 class B2mError(Exception):
     """{what}"""
 
@@ -20,6 +25,11 @@ class B2mError(Exception):
         self.fields = fields
         template = " ".join(cleandoc(self.__class__.__doc__ or "{what}").split())
         super().__init__(template.format(**fields))
+
+    @property
+    def help(self) -> str:
+        """Where the runbook says what this means and what to do."""
+        return runbook(self.exit_code, getattr(self, "reason", None))
 
 
 class UsageError(B2mError):

@@ -189,7 +189,7 @@ def space_needed(facts: Facts) -> int:
     behind = facts.head is not None and (facts.anchor is None or facts.anchor.number != facts.head.number)
     needed = facts.live.size + SPARE
     if facts.head is not None and behind:
-        needed += 2 * facts.head.size  # the anchor to be, and the candidate
+        needed += facts.live.size + 2 * facts.head.size  # the anchor to be, and the candidate
     return needed
 
 

@@ -34,7 +34,7 @@ def examine(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
         except errors.B2mError as error:
             facts, verdict = _without_bucket(found, error), None
             command = _said(error) or b2m("status", facts)
-            first.append(Finding("look", "bad", str(error), command))
+            first.append(Finding("look", "bad", str(error), command, help=error.help))
         findings = [each for look in _looks(found, facts, verdict, deep) for each in _careful(look, facts)]
         return Diagnosis(target.db, target.host, verdict.state if verdict else None, (*first, *findings))
 
@@ -66,7 +66,7 @@ def _careful(look: Look, facts: Facts) -> list[Finding]:
     try:
         return list(look())
     except errors.B2mError as error:
-        return [Finding("look", "bad", str(error), _said(error) or b2m("status", facts))]
+        return [Finding("look", "bad", str(error), _said(error) or b2m("status", facts), help=error.help)]
     except OSError as error:
         text = f"{error.filename or 'a file'}: {error.strerror or error}"
         return [Finding("look", "bad", text, b2m("status", facts))]
@@ -93,14 +93,16 @@ def _bucket(facts: Facts) -> Finding:
         head = f"v{facts.head.number} is the newest version" if facts.head else "it has no version yet"
         return Finding("bucket", "ok", f"id {bucket.bucket_id}, {head}")
     remedy = against("bucket_lost", facts)
-    return Finding("bucket", "bad", bucket.problem, remedy.command, remedy.first)
+    return Finding("bucket", "bad", bucket.problem, remedy.command, remedy.first, _page("bucket_lost"))
 
 
 def _pause(facts: Facts) -> Finding:
     pause = facts.in_bucket.pause
     if pause is None:
         return Finding("pause", "ok", "it is not paused")
-    return Finding("pause", "bad", pause.line(), f"b2m resume --db {facts.db}", "ask whether it may go on")
+    return Finding(
+        "pause", "bad", pause.line(), f"b2m resume --db {facts.db}", "ask whether it may go on", _page("paused")
+    )
 
 
 def _lease(bucket: Bucket, facts: Facts, verdict: Verdict | None) -> Finding:
@@ -129,13 +131,17 @@ def _clock(facts: Facts) -> Finding:
         return Finding("clock", "ok", "it agrees with what the bucket shows")
     remedy = against("clock_skew", facts)
     text = f"the bucket has signs from {skew:.0f} s in the future"
-    return Finding("clock", "bad", text, remedy.command, remedy.first)
+    return Finding("clock", "bad", text, remedy.command, remedy.first, _page("clock_skew"))
 
 
 def _state(facts: Facts, verdict: Verdict) -> Finding:
     if verdict.refusal is not None:
         remedy = against(verdict.reason, facts)
-        return Finding("state", "bad", str(verdict.refusal), remedy.command, remedy.first)
+        return Finding("state", "bad", str(verdict.refusal), remedy.command, remedy.first, verdict.refusal.help)
     if verdict.state in ("ready_to_upload", "outdated_db"):
         return Finding("state", "note", f"{verdict.state}: the next sync has work", b2m("sync", facts))
     return Finding("state", "ok", verdict.state)
+
+
+def _page(reason: str) -> str:
+    return errors.runbook(errors.Refused.exit_code, reason)

@@ -10,13 +10,14 @@ Level = Literal["ok", "note", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``first`` is what a person must do before ``command`` helps."""
+    """One thing that was looked at; ``first`` is what a person must do before ``command`` helps, ``help`` a page."""
 
     name: str
     level: Level
     text: str
     command: str | None = None
     first: str | None = None
+    help: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Diagnosis:
             "findings": [vars(each) for each in self.findings],
             "first": act.first if act else None,
             "next": act.command if act else None,
+            "help": act.help if act else None,
         }
 
     def lines(self) -> list[str]:
@@ -61,4 +63,6 @@ class Diagnosis:
             found.append(f"first: {act.first}")
         if act is not None and act.command:
             found.append(f"{'then' if act.first else 'next'}: {act.command}")
+        if act is not None and act.help:
+            found.append(f"see: {act.help}")
         return found

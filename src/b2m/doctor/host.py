@@ -79,7 +79,9 @@ def anchor(place: Place, facts: Facts, deep: bool) -> Finding:
     try:
         anchors.check(place, facts.anchor)
     except errors.AnchorDamaged as error:
-        return Finding("anchor", "bad", str(error).partition("; ")[0], against(error.reason, facts).command)
+        return Finding(
+            "anchor", "bad", str(error).partition("; ")[0], against(error.reason, facts).command, help=error.help
+        )
     return Finding("anchor", "ok", f"v{facts.anchor.number} is what it was")
 
 
@@ -117,7 +119,8 @@ def disk(place: Place, facts: Facts) -> Finding:
     if usage.free >= needed:
         return Finding("disk", "ok", text)
     remedy = against("no_space", facts)
-    return Finding("disk", "bad", text, remedy.command, f"make room in {place.folder}")
+    help_ = errors.runbook(errors.NoSpace.exit_code, errors.NoSpace.reason)
+    return Finding("disk", "bad", text, remedy.command, f"make room in {place.folder}", help_)
 
 
 def runs(place: Place, facts: Facts, verdict: Verdict | None) -> Finding:
@@ -130,10 +133,10 @@ def runs(place: Place, facts: Facts, verdict: Verdict | None) -> Finding:
     if newest.exit_code in EXPECTED:
         return Finding("runs", "ok", f"{newest.command} {_ago(newest)} went well; {since}")
     text = f"{newest.command} {_ago(newest)} ended with exit code {newest.exit_code}: {newest.error}; {since}"
-    remedy = against(newest.reason, facts)
+    remedy, help_ = against(newest.reason, facts), errors.runbook(newest.exit_code, newest.reason)
     # Whatever was the matter then: now both sides are in step.
     over = verdict is not None and verdict.state == "up_to_date"
-    return Finding("runs", "note" if over else "bad", f"run {newest.run}: {text}", remedy.command, remedy.first)
+    return Finding("runs", "note" if over else "bad", f"run {newest.run}: {text}", remedy.command, remedy.first, help_)
 
 
 def guard(place: Place) -> Iterator[Finding]:

@@ -34,13 +34,15 @@ class Hold:
         except BaseException:
             os.close(self._turn)
             raise
+        self.was_well = service.problem() is None
+        self.still_unwell: str | None = None  # what is wrong with a server that was not well before
         self.began = 0.0
         self.deadline = float("inf")
         self.downtime: float | None = None
 
     def take_away(self) -> None:
         """Make the server let go; b2m's own work then has ``max_downtime`` seconds."""
-        self._journal.append("hold", service=self.service.to_json())
+        self._journal.append("hold", service=self.service.to_json(), was_well=self.was_well)
         self.began = self.began or time.monotonic()
         self.service.take_away(self._guard.alive_fd)
         self.deadline = time.monotonic() + self.max_downtime
@@ -49,9 +51,9 @@ class Hold:
         self._guard.beat()
 
     def give_back(self) -> None:
-        """Let the server have the database again; returns when it is healthy, or raises ServiceError."""
+        """Let the server have the database again; returns when it is as well as before, or raises ServiceError."""
         self.deadline = float("inf")
-        self.service.give_back()
+        self.still_unwell = self.service.give_back(was_well=self.was_well)
         if self.downtime is None:
             self.downtime = time.monotonic() - self.began
 

@@ -41,7 +41,7 @@ def recover_host(place: Place, *, service: bool = True) -> list[str]:
             acts.append(f"took back the switch to {switch.new}")
     if service and pending.hold is not None:
         held = Service.from_json(pending.hold["service"])
-        held.give_back()
+        held.give_back(was_well=pending.hold.get("was_well", True))
         journal.append("released")
         acts.append(f"gave {place.db} back to {held.name}")
     return acts

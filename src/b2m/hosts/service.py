@@ -11,11 +11,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from b2m.faults import clean_environment
+
+
+Shield = Callable[[], AbstractContextManager[None]]
 
 
 class ServiceError(Exception):
@@ -51,11 +55,19 @@ class Service:
         """
         _run(self.away, self.cwd, self.stop_timeout, pass_fd=alive_fd)
 
-    def give_back(self) -> None:
-        """Let the server have the database again, and wait until it is healthy."""
+    def give_back(self, *, was_well: bool = True, shielded: Shield = nullcontext) -> str | None:
+        """Let the server have the database again, and wait until it is healthy.
+
+        The command runs ``shielded`` from signals: one that is still under way would come after what undoes it.
+        A server that was not well before it was held need not be afterwards: what is wrong with it is returned.
+        """
         until = time.monotonic() + self.start_timeout
-        _run(self.back, self.cwd, self.start_timeout)
+        with shielded():
+            _run(self.back, self.cwd, self.start_timeout)
+        if not was_well:
+            return self.problem()
         self.wait_healthy(until)
+        return None
 
     def wait_healthy(self, until: float) -> None:
         """Probe until the server is healthy; ServiceError when ``until`` (monotonic) has passed."""

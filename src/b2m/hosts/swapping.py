@@ -22,7 +22,7 @@ from b2m.hosts.kept import Kept
 from b2m.hosts.place import Place, write_json
 from b2m.hosts.session import Session
 from b2m.hosts.switch import How, Switch
-from b2m.sqlite import merge
+from b2m.sqlite import merge, openers
 from b2m.sqlite.live import LiveFile, sidecars
 from b2m.sqlite.snapshot import copy_file
 from b2m.sqlite.swap import Barrier, prepare, set_journal_mode
@@ -57,6 +57,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     prepare(candidate, old if exists else candidate, journal_mode)
     anchor = anchors.load(place)
     previous = keeping.load(place)
+    if previous is not None:
+        _require_unused(place, Path(previous.path))
     record = None
     if exists:
         keep_folder = place.state / "kept"
@@ -255,6 +257,13 @@ def _target(place: Place, old: Path, number: int) -> Path:
         if not log.name.endswith("-shm") and log.exists() and log.stat().st_size:
             raise errors.InTheWay(db=place.db, path=log)
     return new
+
+
+def _require_unused(place: Place, kept: Path) -> None:
+    """Refuse to let go of a kept file that somebody still has open: what he writes would be written nowhere."""
+    found = openers.who_has_open([kept])
+    if found:
+        raise errors.StillOpen(db=place.db, path=kept, who=", ".join(map(str, found[:3])))
 
 
 def _drop_files(place: Place, kept: Kept) -> None:

@@ -36,9 +36,13 @@ class Hold(Module):
 
     def leave(self, run: Run) -> Outcome:
         """End the hold: the server has its database, and what was put live stays live."""
+        hold = run.session.hold
+        unwell = hold.still_unwell if hold is not None else None
         downtime = run.session.end_hold()
         run.gave_back = False
         run.count_hold(downtime if self.service else None)
         if self.service is None:
             return Outcome("ok", "no service opens it here")
+        if unwell is not None:
+            run.events.warn(f"{self.service} was not well before it was held, and is not now: {unwell}")
         return Outcome("changed", f"{self.service} was away for {downtime:.2f} s")

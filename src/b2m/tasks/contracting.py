@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 @task(**DBS, help=help_of("db", "host", "project", "json", "wait"))
-def contract(
-    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, wait: str = ""
-) -> None:
+def contract(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, wait: str = "") -> None:
     """Check that a running server keeps docs/server-contract.md, by taking databases from it for a moment."""
     with reported(c, json):
         from b2m import api

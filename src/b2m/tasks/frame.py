@@ -77,7 +77,14 @@ def fail(error: errors.B2mError, as_json: bool) -> NoReturn:
 def error_json(error: errors.B2mError) -> dict[str, Any]:
     kind = type(error).__name__
     reason = getattr(error, "reason", None)
-    return {"type": "error", "error": kind, "reason": reason, "text": str(error), "exit_code": error.exit_code}
+    return {
+        "type": "error",
+        "error": kind,
+        "reason": reason,
+        "text": str(error),
+        "exit_code": error.exit_code,
+        "help": error.help,
+    }
 
 
 def say(text: str) -> None:
