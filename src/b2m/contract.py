@@ -130,8 +130,9 @@ class _Examination:
         else:
             self._add(verb, "ok", "it ended with exit code 0", began)
             self._closed(name)
-        if self.session.hold is not None:
-            self._again(verb, self.session.hold.take_away)  # under the guard, as the first time
+        hold = self.session.hold
+        if hold is not None:  # under the guard, as the first time
+            self._again(verb, lambda: hold.take_away(self.found.signals.shielded))
         self._tells_that_it_is_away()
 
     def _closed(self, name: str) -> None:

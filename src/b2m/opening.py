@@ -64,9 +64,7 @@ class Opened:
         )
 
     def run(self, facts: Facts, message: str = "") -> Run:
-        return Run(
-            self.target, self.run_id, self.session, self.bucket, self.events, self.signals, facts, message
-        )
+        return Run(self.target, self.run_id, self.session, self.bucket, self.events, self.signals, facts, message)
 
     def _work_id(self) -> str | None:
         path = self.session.place.state / "id"
@@ -188,8 +186,6 @@ def look_at_bucket(bucket: Bucket, db: str, anchor: Anchor | None, work_id: str 
         pause=read_pause(bucket, db),
         skew=_ahead(head, lease),
     )
-
-
 
 
 def _ahead(head: Commit | None, lease: LeaseView | None) -> float:

@@ -29,7 +29,8 @@ NEWER = "has format 2, this b2m reads up to 1: install a newer b2m"
 COMMAND_LINES: list[tuple[list[str], str]] = [
     (["sync", "--bad", "--worse"], "No idea what '--bad' is!"),
     (["sync", "--dbb", "ipm"], "No idea what '--dbb' is!"),
-    (["sync", "ipm"], "No idea what 'ipm' is!"),
+    (["sync", "ipn", "--host", "ann"], "b2m: unknown database ipn, did you mean ipm? inventory.yaml knows: emoji, ipm"),
+    (["sync", *ANN, "ann"], "b2m: unknown database ann; inventory.yaml knows: emoji, ipm"),
     (["snyc", *ANN], "No idea what 'snyc' is!"),
     (["bucket.initt"], "No idea what 'bucket.initt' is!"),
     (["sync"], "b2m: name a database: --db emoji or --db ipm, or --db all"),

@@ -74,6 +74,7 @@ def swapped_before(world: World) -> None:
     """A swap has put v2 live, v3 has been published from here, and the host has a row since."""
     outdated_and_dirty(world)
     with world.serving():
+        assert world.post("w-published") == 201  # and the server's counter with it
         assert world.sync("prod").code == 0
     world.insert("prod", "mine-after")
 
@@ -155,6 +156,8 @@ def test_killed_at_every_point(world: World, name: str) -> None:
                 assert before <= world.head() <= before + 2, point
             if case.host == "ann":
                 assert world.sync("prod").code == 0
+            if case.prepare is swapped_before:
+                shadow.write_text(shadow.read_text() + "w-published\n")
             try:
                 assert_converged(world, shadow, *members_rows, host=case.host)
             except AssertionError as error:

@@ -5,6 +5,8 @@ Every docstring says what is lost when the guard it names is taken away.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -47,9 +50,9 @@ for line in sys.stdin:
 
 
 @contextmanager
-def running(world: World, under: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
-    """Sync production meanwhile; whatever comes, the process is gone afterwards."""
-    command = [*under, *world.command("sync", "--db", "ipm", "--host", "prod", "--json")]
+def running(world: World, host: str = "prod", under: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+    """Sync a host meanwhile; whatever comes, the process is gone afterwards."""
+    command = [*under, *world.command("sync", "--db", "ipm", "--host", host, "--json")]
     run = subprocess.Popen(command, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield run
@@ -513,6 +516,31 @@ def test_a_rotten_anchor_is_found_before_it_decides_anything(template: str, copi
 
 
 # -- db.toml -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_waits_while_another_database_s_run_writes_db_toml(copied: Copy) -> None:
+    """We are the other run, between reading db.toml and replacing it: without the lock, ipm's new entry, made in
+
+    between, is lost, and the server goes on with a name that is no file any more.
+    """
+    world = copied("team")
+    world.insert("ann", "one more")
+    toml = world.folder("ann") / "db.toml"
+    with running(world, "ann") as run:
+        with (world.folder("ann") / ".b2m" / "db.toml.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            text = toml.read_text()
+            assert run.stdout is not None
+            for line in run.stdout:
+                event = json.loads(line)
+                if event.get("module") == "rename":
+                    break
+            time.sleep(2)  # without the lock, ipm's entry is written by now
+            toml.write_text(text.replace("emoji-db-v1.db", "emoji-db-v2.db"))
+        done = finished(run)
+    assert done.code == 0, done
+    assert tomllib.loads(toml.read_text())["db"] == {"ipmdb": "ipm-db-v2.db", "emojidb": "emoji-db-v2.db"}
+    assert world.live("ann").exists()
 
 
 def test_runs_of_two_databases_never_lose_each_others_entry_in_db_toml(copied: Copy) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from hashlib import sha256
 
 from b2m import faults
 from b2m.hosts.guard import Guard
 from b2m.hosts.place import Place
-from b2m.hosts.service import Service, ServiceError
+from b2m.hosts.service import Service, ServiceError, Shield
 from b2m.journal import Journal
 
 GUARD_GRACE = 30.0  # seconds of silence, beyond the longest step without a sign of life, that the guard bears
@@ -40,20 +40,20 @@ class Hold:
         self.deadline = float("inf")
         self.downtime: float | None = None
 
-    def take_away(self) -> None:
+    def take_away(self, shielded: Shield = nullcontext) -> None:
         """Make the server let go; b2m's own work then has ``max_downtime`` seconds."""
         self._journal.append("hold", service=self.service.to_json(), was_well=self.was_well)
         self.began = self.began or time.monotonic()
-        self.service.take_away(self._guard.alive_fd)
+        self.service.take_away(self._guard.alive_fd, shielded)
         self.deadline = time.monotonic() + self.max_downtime
 
     def beat(self) -> None:
         self._guard.beat()
 
-    def give_back(self) -> None:
+    def give_back(self, shielded: Shield = nullcontext) -> None:
         """Let the server have the database again; returns when it is as well as before, or raises ServiceError."""
         self.deadline = float("inf")
-        self.still_unwell = self.service.give_back(was_well=self.was_well)
+        self.still_unwell = self.service.give_back(was_well=self.was_well, shielded=shielded)
         if self.downtime is None:
             self.downtime = time.monotonic() - self.began
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from b2m.faults import clean_environment
 
-
+# A bracket that holds signals back.
 Shield = Callable[[], AbstractContextManager[None]]
 
 
@@ -47,18 +47,20 @@ class Service:
     def from_json(cls, data: dict[str, Any]) -> Service:
         return cls(**data)
 
-    def take_away(self, alive_fd: int | None = None) -> None:
+    def take_away(self, alive_fd: int | None = None, shielded: Shield = nullcontext) -> None:
         """Make the server let go of the database.
 
+        The command runs ``shielded`` from signals: one that is still under way would come after what undoes it.
         ``alive_fd`` is the write end of the guard's pipe: while this command runs, even after our own death, the
         guard waits, so that a late "disconnect" cannot come after its "connect".
         """
-        _run(self.away, self.cwd, self.stop_timeout, pass_fd=alive_fd)
+        with shielded():
+            _run(self.away, self.cwd, self.stop_timeout, pass_fd=alive_fd)
 
     def give_back(self, *, was_well: bool = True, shielded: Shield = nullcontext) -> str | None:
         """Let the server have the database again, and wait until it is healthy.
 
-        The command runs ``shielded`` from signals: one that is still under way would come after what undoes it.
+        The command runs ``shielded`` from signals, for the same reason as the other.
         A server that was not well before it was held need not be afterwards: what is wrong with it is returned.
         """
         until = time.monotonic() + self.start_timeout

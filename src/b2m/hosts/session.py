@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from b2m.hosts.hold import Hold
 from b2m.hosts.lock import HostLock, holder
 from b2m.hosts.place import Place, read_json, write_json
 from b2m.hosts.recovery import recover_host
-from b2m.hosts.service import Service
+from b2m.hosts.service import Service, Shield
 from b2m.journal import Journal
 from b2m.sqlite import merge, openers, verify
 from b2m.sqlite import snapshot as snapshots
@@ -414,12 +414,12 @@ class Session:
 
     # -- the hold ------------------------------------------------------------------------------------------------
 
-    def take_away(self, service: Service | None, max_downtime: float) -> None:
+    def take_away(self, service: Service | None, max_downtime: float, shielded: Shield = nullcontext) -> None:
         """Make the server let go of live, and make sure that nobody else has it open."""
         if service is not None:
             assert self._lock is not None
             self.hold = Hold(self.place, self.journal, service, self._lock.fd, max_downtime)
-            self.hold.take_away()
+            self.hold.take_away(shielded)
         path = self.place.live()
         found = openers.who_has_open([path, *sidecars(path)])
         until = time.monotonic() + LOOKERS
@@ -431,10 +431,10 @@ class Session:
             who = list(dict.fromkeys(map(str, found)))  # one process has the file and its sidecars open
             raise errors.StillOpen(db=self.place.db, path=path, who=", ".join(who[:3]))
 
-    def give_back(self) -> None:
+    def give_back(self, shielded: Shield = nullcontext) -> None:
         """Give the server its database back and wait until it is healthy; ServiceError if it does not get well."""
         if self.hold is not None:
-            self.hold.give_back()
+            self.hold.give_back(shielded)
 
     def end_hold(self) -> float:
         """Close the hold; return its downtime in seconds."""

@@ -22,7 +22,7 @@ class Hold(Module):
     def enter(self, run: Run) -> None:
         """Make the server let go; the guard watches from here on."""
         try:
-            run.session.take_away(run.service(self.service), run.target.policy.max_downtime)
+            run.session.take_away(run.service(self.service), run.target.policy.max_downtime, run.shielded)
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
 
@@ -30,7 +30,7 @@ class Hold(Module):
         """Give the database back, and see that the server is well."""
         run.gave_back = True
         try:
-            run.session.give_back()
+            run.session.give_back(run.shielded)
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
 

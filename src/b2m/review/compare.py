@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from b2m.errors import B2mError
-from b2m.project import Project, Target
+from b2m.project import Policy, Project, Target
 from b2m.project.load import Reading
 from b2m.project.models import InventoryFile
 from b2m.review.guards import new_commands, weaker
@@ -37,11 +37,15 @@ class Warned:
 
 @dataclass(frozen=True)
 class Plans:
-    """One difference of plans, and in which states on which hosts it is the same; no hosts: on all of them."""
+    """One difference of plans, and in which states on which hosts the same lines change; no hosts: on all of them.
+
+    ``around`` is the host whose unchanged lines are shown, if those of others differ.
+    """
 
     states: tuple[str, ...]
     hosts: tuple[str, ...]
     lines: tuple[str, ...]
+    around: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Compared:
 
 def compare(before: Reading, after: Reading) -> Compared:
     """Compare all that could be read of both sides."""
+    if after.inventory is None or (before.inventory is None and before.documents):
+        return Compared((), (), ("the databases: without an inventory that can be read nothing was compared",))
     old, new = _project(before), _project(after)
     databases: list[Database] = []
     warnings: list[Warned] = []
@@ -90,6 +96,9 @@ def compare(before: Reading, after: Reading) -> Compared:
         if db not in new.databases:
             databases.append(Database(db, ("No longer in the project.",), (), ()))
             warnings.append(Warned(db, "removed from the project: nothing keeps it in step any more"))
+            continue
+        if any(db in side.databases and db not in side.playbooks for side in (old, new)):
+            unseen.append(f"{db}: one side has no playbook for it that can be read")
             continue
         try:
             one, warned = _Comparison(db, old, new).result()
@@ -135,7 +144,7 @@ class _Comparison:
 
     def _notes(self) -> Iterator[str]:
         if not self._known:
-            yield f"New in the project, on {', '.join(self._new)}."
+            yield f"New in the project, on {', '.join(self._new)}; its policy is compared with the defaults."
             return
         if came := [host for host in self._new if host not in self._old]:
             yield f"It may run on {', '.join(came)} now."
@@ -143,10 +152,10 @@ class _Comparison:
             yield f"It may no longer run on {', '.join(went)}."
 
     def _changed(self) -> tuple[tuple[Changed, tuple[str, ...]], ...]:
+        # A policy is the same on every host; that of a new database is compared with the defaults.
+        was, now = (next(iter(side.values())).policy if side else Policy() for side in (self._old, self._new))
+        policies = changed_policy(was, now)
         both = [host for host in self._new if host in self._old]
-        if not both:
-            return ()
-        policies = changed_policy(self._old[both[0]].policy, self._new[both[0]].policy)
         found: list[tuple[Changed, tuple[str, ...]]] = [(one, ()) for one in policies]
         pairs = ((host, one) for host in both for one in changed_settings(self._old[host], self._new[host]))
         return (*found, *((one, self._all_or(hosts, both)) for one, hosts in _grouped(pairs)))
@@ -160,16 +169,18 @@ class _Comparison:
                 yield (section, host), (steps(old, section) if old else (), steps(target, section))
 
     def _differences(self, plans: StatePlans) -> tuple[Plans, ...]:
-        by_state: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        by_state: dict[str, dict[str, tuple[str, ...]]] = {}
         for (state, host), (old, new) in plans.items():
             if (host in self._old or not self._known) and (lines := difference(old, new)):
-                by_state.setdefault(state, []).append((host, lines))
-        pairs = (
-            (state, (self._all_or(hosts, self._new), lines))
-            for state, found in by_state.items()
-            for lines, hosts in _grouped(found)
-        )
-        return tuple(Plans(states, hosts, lines) for (hosts, lines), states in _grouped(pairs))
+                by_state.setdefault(state, {})[host] = lines
+        pairs = []
+        for state, found in by_state.items():
+            # Hosts often differ only in lines around, such as the service that a hold names.
+            for _, hosts in _grouped((host, _without_context(lines)) for host, lines in found.items()):
+                lines = found[hosts[-1]]
+                around = hosts[-1] if any(found[host] != lines for host in hosts) else None
+                pairs.append((state, (self._all_or(hosts, self._new), lines, around)))
+        return tuple(Plans(states, *found) for found, states in _grouped(pairs))
 
     def _warned(self, plans: StatePlans) -> Iterator[Warned]:
         for judge in (weaker, new_commands):
@@ -179,7 +190,7 @@ class _Comparison:
         for section in ("on_refused", "on_failed"):
             found = [both for (state, _), both in plans.items() if state == section]
             if found and all(old for old, _ in found) and not any(new for _, new in found):
-                yield Warned(self._db, f"{section} has no task any more: nobody is told", (section,))
+                yield Warned(self._db, f"{section} has no task any more: nobody is told")
 
     def _judged(
         self,
@@ -198,6 +209,10 @@ class _Comparison:
     @staticmethod
     def _all_or(hosts: tuple[str, ...], known: Iterable[str]) -> tuple[str, ...]:
         return () if set(hosts) == set(known) else hosts
+
+
+def _without_context(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(line for line in lines if line[0] in "-+")
 
 
 def _grouped(pairs: Iterable[tuple[str, Result]]) -> list[tuple[Result, tuple[str, ...]]]:

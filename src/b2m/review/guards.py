@@ -40,13 +40,20 @@ def _lost_checks(put_out: str, before: Proofs, after: Proofs) -> Iterator[str]:
         return
     lost = [check for check in before if check not in after]
     if lost:
-        yield f"verify no longer checks {' and '.join(lost)} of the file that is {put_out}"
-    for check in before.keys() & after.keys():
-        for conditions in sorted(before[check], key=sorted):
+        yield f"verify no longer checks {_all(lost)} of the file that is {put_out}"
+    sometimes: dict[str, list[str]] = {}
+    for check in before:
+        for conditions in sorted(before[check], key=sorted) if check in after else ():
             if not any(made <= conditions for made in after[check]):
                 only = " and ".join(sorted(min(after[check], key=sorted) - conditions))
-                yield f"verify checks {check} of the file that is {put_out} only when {only}"
+                sometimes.setdefault(only, []).append(check)
                 break
+    for only, checks in sometimes.items():
+        yield f"verify checks {_all(checks)} of the file that is {put_out} only when {only}"
+
+
+def _all(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _proven(plan: Sequence[Step]) -> dict[str, Proofs]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from b2m.review.compare import Database, Review, Warned
 from b2m.review.policies import Changed
 
-_SIGNS = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>#|"})
+_SIGN = re.compile(r"[\\`*\[\]<~]|(?<!\w)_|_(?!\w)")
+"""What Markdown may read as more than text; an underscore between letters is none."""
 
 
 def markdown(review: Review) -> Iterator[str]:
@@ -25,11 +27,11 @@ def markdown(review: Review) -> Iterator[str]:
         yield from _listed("Not valid before the change", review.was_invalid)
     if review.invalid or review.was_invalid:
         yield ""
-        yield "What could not be read is missing in what follows."
+        yield "What could not be understood is missing in what follows."
     if review.warnings:
         yield from ("", f"### {counted(len(review.warnings), 'warning')}", "")
         yield from (f"- {_warning(one)}" for one in review.warnings)
-    elif not review.databases:
+    elif not review.databases and not review.invalid and not review.was_invalid:
         yield from ("", "No effect: every database has the same plans, policies and settings as before.")
     for one in review.databases:
         yield from _database(one)
@@ -44,8 +46,8 @@ def _listed(title: str, lines: tuple[str, ...]) -> Iterator[str]:
 
 
 def _warning(one: Warned) -> str:
-    places = ", ".join(one.states)
-    where = f" ({places}{_on(one.hosts)})" if places or one.hosts else ""
+    places = f"{', '.join(one.states)}{_on(one.hosts)}".strip()
+    where = f" ({places})" if places else ""
     return f"{f'**{plain(one.db)}**: ' if one.db else ''}{plain(one.what)}{plain(where)}"
 
 
@@ -57,7 +59,9 @@ def _database(one: Database) -> Iterator[str]:
         yield ""
         yield from (f"- {_changed(changed, hosts)}" for changed, hosts in one.changed)
     for plans in one.plans:
-        yield from ("", f"{', '.join(code(state) for state in plans.states)}{plain(_on(plans.hosts))}", "", "```diff")
+        around = f" (the lines around are those of {plain(plans.around)})" if plans.around else ""
+        where = f"{', '.join(code(state) for state in plans.states)}{plain(_on(plans.hosts))}{around}"
+        yield from ("", where, "", "```diff")
         yield from plans.lines
         yield "```"
 
@@ -78,7 +82,7 @@ def code(text: str) -> str:
 
 def plain(text: str) -> str:
     """Text of which nothing is taken for Markdown, and nobody is called by an @."""
-    return text.translate(_SIGNS).replace("@", "@\N{ZERO WIDTH SPACE}")
+    return _SIGN.sub(r"\\\g<0>", text).replace("@", "@\N{ZERO WIDTH SPACE}")
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from b2m.project import MergeRule, Policy, Target
-from b2m.review.steps import shown
+from b2m.review.steps import hidden
 
 _RULES = {
     "fail": "the run is refused",
@@ -46,7 +46,7 @@ def changed_policy(before: Policy, after: Policy) -> Iterator[Changed]:
         weak = allowed.share > limits.share
         yield Changed("max_deletes.share", f"{limits.share:g}", f"{allowed.share:g}", means, weak)
     if before.naming != after.naming:
-        means = "the live file's name tells its version" if after.naming == "versioned" else "it is always the same"
+        means = f"the live file's name {'tells its version' if after.naming == 'versioned' else 'is always the same'}"
         yield Changed("naming", before.naming, after.naming, means)
     if before.rename != after.rename:
         means = "a mere upload renames the live file at once, in a hold of its own"
@@ -98,17 +98,16 @@ def settings(target: Target) -> dict[str, str]:
         found["health"] = service.health_url or service.health_command or "none"
         found["start_timeout"], found["stop_timeout"] = seconds(service.start_timeout), seconds(service.stop_timeout)
     # Which Python runs b2m says nothing about the project.
-    return {name: shown(value.replace(sys.executable, "{{ python }}"), name) for name, value in found.items()}
+    return {name: value.replace(sys.executable, "{{ python }}") for name, value in found.items()}
 
 
 def changed_settings(before: Target, after: Target) -> Iterator[Changed]:
     """What changed in the inventory for a database on one host."""
     old, new = settings(before), settings(after)
-    for name in dict.fromkeys((*old, *new)):
-        was, now = old.get(name, "none"), new.get(name, "none")
-        if was == now or (name not in ("service", "health") and (name not in old or name not in new)):
-            continue  # the commands of a service that went or came are told by its name
-        yield Changed(name, was, now, *_meaning(name, now, before, after))
+    # The commands of a service that went or came are told by its name.
+    for name in (name for name in new if name in old and old[name] != new[name]):
+        was, now = hidden(name, old[name]), hidden(name, new[name])
+        yield Changed(name, was, now, *_meaning(name, new[name], before, after))
 
 
 def _meaning(name: str, now: str, before: Target, after: Target) -> tuple[str, bool]:

@@ -104,9 +104,13 @@ def shown(value: Any, key: str, *, hide: bool = True) -> str:
         return "{" + ", ".join(f"{name}: {shown(inner, str(name), hide=hide)}" for name, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(inner, key, hide=hide) for inner in value)}]"
-    if hide and not isinstance(value, bool) and isinstance(value, str | int) and looks_secret(key, str(value)):
-        return HIDDEN
-    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    return text if not hide or isinstance(value, bool) or hidden(key, str(value)) != HIDDEN else HIDDEN
+
+
+def hidden(key: str, text: str) -> str:
+    """The text of a key, unless it looks like a secret: a comment is read by more people than the project."""
+    return HIDDEN if looks_secret(key, text) else text
 
 
 def difference(before: Iterable[Step], after: Iterable[Step]) -> tuple[str, ...]:

@@ -87,6 +87,8 @@ class LiveFile:
 
     def _begin(self) -> None:
         with explained(self.db, self.path):
+            if self.conn.in_transaction:
+                self.conn.execute("ROLLBACK")  # a signal came between a BEGIN and its bracket
             whole_at = self._backfilled_version()
             self.conn.execute("BEGIN")
             try:
