@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.world import World
 
+pytestmark = pytest.mark.alone
+
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "b2m"
 HEAVY = ("fabric", "paramiko", "b2sdk", "obstore", "boto3", "botocore")
 

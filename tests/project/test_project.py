@@ -23,6 +23,7 @@ def task(target: Target, state: str, module: str) -> Task:
     return next(task for task, _ in walk(target.tasks(state)) if task.module == module)
 
 
+@pytest.mark.alone
 def test_the_project_of_this_repository_loads_with_its_real_modules_well_within_a_tenth_of_a_second() -> None:
     from b2m.modules import MODULES as REAL
 

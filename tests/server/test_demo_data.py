@@ -71,6 +71,7 @@ def test_the_key_is_the_first_8_bytes_of_sha256_as_a_signed_number() -> None:
     assert slug_hash("abc") == int.from_bytes(bytes.fromhex("ba7816bf8f01cfea"), "big") - (1 << 64)
 
 
+@pytest.mark.alone
 def test_two_builds_are_the_same_bytes_and_quick(tmp_path: Path) -> None:
     began = time.perf_counter()
     one = create_demo(tmp_path / "one")

@@ -23,6 +23,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.alone
 def test_it_answers_soon_after_it_was_started(server: Server) -> None:
     """Measured 0.15 s on an idle machine; the best of five allows for a busy one."""
     best = 9.0

@@ -50,6 +50,7 @@ def test_sidecars_links_and_own_files_are_told_apart(make: Make) -> None:
         assert who_has_open([path.parent / "nothing.db"]) == []
 
 
+@pytest.mark.alone
 def test_hundreds_of_processes_take_no_time(make: Make) -> None:
     path = make("a", "CREATE TABLE t(a)")
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(200)]

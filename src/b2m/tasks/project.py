@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from invoke.tasks import task
 from b2m import errors
 from b2m.tasks.frame import FLAGS, help_of, reported, the_project
 
+NO_TESTS = 5  # pytest's exit code when it found none
+
 
 @task(**FLAGS, help={"full": "every test at its full count", "only": "a file or a name of tests, as pytest's -k"})
 def test(c: Context, full: bool = False, only: str = "") -> None:
@@ -21,16 +25,14 @@ def test(c: Context, full: bool = False, only: str = "") -> None:
         root = Path(__file__).resolve().parents[3]
         if not (root / "tests").is_dir():
             raise errors.UsageError(what="the tests are in b2m's source folder; this is an installed package")
-        try:
-            import pytest
-        except ImportError:
-            raise errors.UsageError(what="pytest is missing: run ./b2m test, which installs it") from None
-        if full:
-            os.environ["B2M_TEST_FULL"] = "1"
-        os.chdir(root)
-        sys.stdout.flush()
-        code = pytest.main(["-p", "no:cacheprovider", *(["-k", only] if only else [])])
-        if code:
+        if importlib.util.find_spec("xdist") is None:
+            raise errors.UsageError(what="pytest is missing: run ./b2m test, which installs it")
+        environment = {**os.environ, **({"B2M_TEST_FULL": "1"} if full else {})}
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(["-k", only] if only else [])]
+        # What measures time runs alone, after the rest: beside others it would measure them.
+        passes = (["-n", str(os.cpu_count() or 1), "-m", "not alone"], ["-m", "alone"])
+        codes = [subprocess.run([*command, *more], cwd=root, env=environment, check=False).returncode for more in passes]
+        if any(code not in (0, NO_TESTS) for code in codes) or codes == [NO_TESTS, NO_TESTS]:
             raise Exit(None, 1)
 
 
