@@ -160,9 +160,9 @@ def test_bash_completes_by_the_printed_script(typed: list[str], offered: str, tm
     (tmp_path / "b2m").chmod(0o755)
     words = shlex.join(["./b2m", *typed])
     script = (
-        f'PATH={shlex.quote(str(tmp_path))}:$PATH; source <(b2m --print-completion-script bash) || exit 9\n'
-        f'complete -p b2m >/dev/null || exit 8\n'
-        f'cd {shlex.quote(str(ROOT))}; COMP_WORDS=({words}); COMP_WORDS[0]={shlex.quote(str(tmp_path))}/b2m\n'
+        f"PATH={shlex.quote(str(tmp_path))}:$PATH; source <(b2m --print-completion-script bash) || exit 9\n"
+        f"complete -p b2m >/dev/null || exit 8\n"
+        f"cd {shlex.quote(str(ROOT))}; COMP_WORDS=({words}); COMP_WORDS[0]={shlex.quote(str(tmp_path))}/b2m\n"
         f'_complete_b2m b2m {shlex.quote(typed[-1])}; echo "${{COMPREPLY[@]}}"\n'
     )
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)

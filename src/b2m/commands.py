@@ -98,9 +98,7 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         put = Work("Put it live", Swap.model_validate({}))
         steps.append(Work("Swap while the server is away", Hold(service=service), (*late, put)))
         before = classify(facts)
-        return ended(
-            found, run, engine, before, lambda: engine.apply(steps, state="outdated_db"), command="download"
-        )
+        return ended(found, run, engine, before, lambda: engine.apply(steps, state="outdated_db"), command="download")
 
 
 def _carry() -> Work:

@@ -19,9 +19,7 @@ from b2m.state import Verdict, classify
 from b2m.versions import courtesy
 
 
-def ended(
-    found: Opened, run: Run, engine: Engine, before: Verdict, act: Callable[[], None], *, command: str
-) -> Recap:
+def ended(found: Opened, run: Run, engine: Engine, before: Verdict, act: Callable[[], None], *, command: str) -> Recap:
     """Do a run's work, look again, save its record and return its recap; a failure's recap is the error's ``recap``."""
     try:
         act()
@@ -68,9 +66,7 @@ def carry_strays(found: Opened) -> None:
     keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy))
 
 
-def _recap(
-    found: Opened, run: Run, engine: Engine, before: Verdict, after: Verdict | None, code: int
-) -> Recap:
+def _recap(found: Opened, run: Run, engine: Engine, before: Verdict, after: Verdict | None, code: int) -> Recap:
     counters = run.bucket.counters
     anchor = run.facts.anchor
     return Recap(
@@ -108,4 +104,3 @@ def _record(found: Opened, recap: Recap, command: str, error: BaseException | No
     if recap.tasks["changed"] or recap.tasks["failed"]:
         with contextlib.suppress(errors.BucketError):
             found.bucket.put(f"{recap.db}/runs/{recap.run}.json", json.dumps(record).encode())
-

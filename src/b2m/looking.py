@@ -37,7 +37,7 @@ def diff(target: Target, events: Events, limit: int) -> Difference:
         if anchor is None:
             raise errors.NoBase(db=target.db, path=path, head="?")
         base = anchors.check(session.place, anchor)
-        live = session.live_file()
+        live = session.live.file()
         changes = diffs.compare(base, live)
         rows = [row for table in changes.tables for row in diffs.rows(base, live, table, limit)]
         return Difference(target.db, target.host, anchor.number, changes, rows)

@@ -117,7 +117,7 @@ def locked(target: Target, events: Events, *, wait: float = 0.0) -> Iterator[Ope
             found.signals.ignore()  # all is done: a signal that comes now has nothing to stop
         finally:
             with found.signals.shielded():
-                found.session.close_live()
+                found.session.live.close()
                 found.session.finish()
 
 

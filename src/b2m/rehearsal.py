@@ -113,9 +113,7 @@ def _rehearsed(run: Run, tasks: Iterable[Task], verdict: Verdict) -> Rehearsed:
         rows=engine.rows,
         upload=engine.upload,
         holds=engine.holds,
-        downtime=Downtime(
-            round(engine.late * 1000), last.downtime_ms if last else None, last.run if last else None
-        )
+        downtime=Downtime(round(engine.late * 1000), last.downtime_ms if last else None, last.run if last else None)
         if engine.holds
         else None,
         bytes_down=run.bucket.counters.bytes_down,
@@ -203,7 +201,7 @@ class Rehearsal(Engine):
         if isinstance(module, Download | Snapshot | Replay | Verify):
             outcome = self._attempts(name, module, limits, began)
             # What is read from here on is the copy.
-            session.close_live()
+            session.live.close()
             return outcome
         return None
 

@@ -118,9 +118,7 @@ TABLE: tuple[tuple[Callable[[Facts], bool], Callable[[Facts], Verdict]], ...] = 
     ),
     (
         lambda f: f.direction == "bucket_to_host" and f.live.dirty,
-        _refuse(
-            lambda f: errors.ReadOnlyHost(db=f.db, path=f.live.path, rows=f.live.changed_rows, host=f.host)
-        ),
+        _refuse(lambda f: errors.ReadOnlyHost(db=f.db, path=f.live.path, rows=f.live.changed_rows, host=f.host)),
     ),
     (
         lambda f: f.direction == "bucket_to_host" and f.head is None,

@@ -545,9 +545,7 @@ def test_the_rest_of_db_toml_stays_as_it_is(copied: Copy) -> None:
 
 @pytest.mark.parametrize("part", ["packs", "commits"])
 @pytest.mark.parametrize("host", ["prod", "prod-stop"])
-def test_publishing_that_fails_after_the_swap_is_made_good_by_the_next_sync(
-    copied: Copy, host: str, part: str
-) -> None:
+def test_publishing_that_fails_after_the_swap_is_made_good_by_the_next_sync(copied: Copy, host: str, part: str) -> None:
     """The server works with the new file; the version is published later, under the number that the file bears."""
     world = copied("behind")
     folder = world.root / "bucket" / "ipm" / part

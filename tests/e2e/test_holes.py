@@ -222,9 +222,7 @@ def test_undone_is_said_only_of_what_is_undone(copied: Copy) -> None:
     world = copied("behind")
     world.insert("prod", "mine")
     with world.serving():
-        process = world.start_b2m(
-            "sync", "--db", "ipm", "--host", "prod", env={"B2M_FAULT": "stop:after-task:6:hold"}
-        )
+        process = world.start_b2m("sync", "--db", "ipm", "--host", "prod", env={"B2M_FAULT": "stop:after-task:6:hold"})
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)

@@ -115,9 +115,7 @@ def test_a_value_of_the_command_line_that_a_role_does_not_take_is_refused(tmp_pa
     project = load(tmp_path, role=DECLARED, playbook=included("{word: hello}"))
     with pytest.raises(InvalidProject) as caught:
         project.target("ipm", "prod", read_overrides(["times=many"]))
-    assert caught.value.problems == [
-        '-e times: times of role publish: expected a whole number, not the text "many"'
-    ]
+    assert caught.value.problems == ['-e times: times of role publish: expected a whole number, not the text "many"']
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ Row = tuple[str, str, list[str]]
 
 IN_INVENTORY: list[Row] = [
     (
-        "    type: folder", "    typ: folder",
+        "    type: folder",
+        "    typ: folder",
         ["3:5: buckets.main.type is missing", "3:5: unknown key typ, did you mean type?"],
     ),
     ("    type: folder", "    type: s3", ['3:11: type: expected folder, not the text "s3"']),
@@ -31,12 +32,14 @@ IN_INVENTORY: list[Row] = [
     ("-v{version}.db", "-v{versio}.db", ["7:11: file: only {version} may stand in braces, once"]),
     ("-v{version}.db", "-v{version}{version}.db", ["7:11: file: only {version} may stand in braces, once"]),
     (
-        "-v{version}.db", ".db",
+        "-v{version}.db",
+        ".db",
         ["playbooks/ipm.yaml:6:3: with naming: versioned the file ipm-db.db must have {version} in it"],
     ),
     ("    file: ipm", "    file: dbs/ipm", ["7:11: file: a file name is expected, without a folder"]),
     (
-        "    bucket: main\n", "    bucket: main\n    direction: sideways\n",
+        "    bucket: main\n",
+        "    bucket: main\n    direction: sideways\n",
         ['9:16: direction: expected both or bucket_to_host, not the text "sideways"'],
     ),
     (
@@ -45,13 +48,15 @@ IN_INVENTORY: list[Row] = [
         ["12:10: key adb is ipm's already"],
     ),
     (
-        "        folder: dbs", "        connection: ssh\n        folder: dbs",
+        "        folder: dbs",
+        "        connection: ssh\n        folder: dbs",
         ["15:21: connection: ssh is not supported yet"],
     ),
     ("        folder: dbs", "        folder: [dbs]", ["15:17: folder: expected text, not a list"]),
     ("        folder: dbs\n", "", ["15:9: groups.servers.hosts.prod.folder is missing"]),
     (
-        "        folder: dbs", "        folder: dbs\n        demo: yes",
+        "        folder: dbs",
+        "        folder: dbs\n        demo: yes",
         ['16:15: demo: expected true or false, not the text "yes"'],
     ),
     ('            stop: "stop {{ db.name }}"\n', "", ["18:13: web: start needs stop beside it"]),
@@ -67,23 +72,28 @@ IN_INVENTORY: list[Row] = [
         ["18:13: web: a service has either stop and start, or disconnect and connect"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ db.nmae }}"\n',
+        '            stop: "stop {{ db.name }}"\n',
+        '            stop: "stop {{ db.nmae }}"\n',
         ["18:19: db has no nmae, did you mean name?"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ live.dirty }}"\n',
+        '            stop: "stop {{ db.name }}"\n',
+        '            stop: "stop {{ live.dirty }}"\n',
         ["18:19: live is not defined; known here: color, db, host, project, python, service, team"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', '            stop: "stop {{ db.name"\n',
+        '            stop: "stop {{ db.name }}"\n',
+        '            stop: "stop {{ db.name"\n',
         ["18:19: not an expression: it is empty or ends too early"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            stop_timeout: 5\n",
+        '            stop: "stop {{ db.name }}"\n',
+        "            stop: stop\n            stop_timeout: 5\n",
         ["19:27: stop_timeout: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            stop_timeout: 0s\n",
+        '            stop: "stop {{ db.name }}"\n',
+        "            stop: stop\n            stop_timeout: 0s\n",
         ["19:27: stop_timeout: must be more than 0"],
     ),
     (
@@ -92,23 +102,27 @@ IN_INVENTORY: list[Row] = [
         ["19:21: health: needs either url or command"],
     ),
     (
-        '            stop: "stop {{ db.name }}"\n', "            stop: stop\n            health: {urk: a}\n",
+        '            stop: "stop {{ db.name }}"\n',
+        "            stop: stop\n            health: {urk: a}\n",
         ["19:22: unknown key urk, did you mean url?"],
     ),
     ("            service: web", "            service: wbe", ["22:22: unknown service wbe, did you mean web?"]),
     (
-        "          ipm:\n            service: web", "          ipmm:\n            service: web",
+        "          ipm:\n            service: web",
+        "          ipmm:\n            service: web",
         [
             "14:7: playbooks/ipm.yaml runs on prod, which has no database ipm",
             "21:11: unknown database ipmm, did you mean ipm? inventory.yaml knows: ipm",
         ],
     ),
     (
-        "          ipm:\n            service: web", "          ipm: {}",
+        "          ipm:\n            service: web",
+        "          ipm: {}",
         ["21:11: ipm does not say which service opens it; service: web or null if none opens it"],
     ),
     (
-        "      team: ops", "      db: ops",
+        "      team: ops",
+        "      db: ops",
         [
             "12:7: db is a built-in name: choose another",
             "playbooks/ipm.yaml:21:21: team is not defined; known here: anchor, color, db, "
@@ -116,18 +130,21 @@ IN_INVENTORY: list[Row] = [
         ],
     ),
     (
-        "      team: ops", "      my-team: ops",
+        "      team: ops",
+        "      my-team: ops",
         ["12:7: 'my-team' is no name for a variable: letters, digits and _ only"],
     ),
     (
-        "      team: ops", '      team: "{{ nobody }}"',
+        "      team: ops",
+        '      team: "{{ nobody }}"',
         [
             "12:13: nobody is not defined; known here: anchor, db, failure, head, host, "
             "lease, live, policy, reason, refusal, run, state",
         ],
     ),
     (
-        "  servers:\n", "  others:\n    hosts:\n      prod: {folder: x, databases: {}}\n  servers:\n",
+        "  servers:\n",
+        "  others:\n    hosts:\n      prod: {folder: x, databases: {}}\n  servers:\n",
         ["17:7: host prod is in group others already"],
     ),
     ("      prod:\n", "      servers:\n", ["14:7: servers is a group too: give the host another name"]),
@@ -139,7 +156,8 @@ IN_PLAYBOOK: list[Row] = [
     ("db: ipm", "db: no", ["1:5: unknown database no; inventory.yaml knows: ipm"]),
     ("db: ipm", "db: true", ["1:5: db: expected text, not true"]),
     (
-        "hosts: [servers]", "hosts: [servrs]",
+        "hosts: [servers]",
+        "hosts: [servrs]",
         ["2:9: unknown host or group servrs, did you mean servers? inventory.yaml knows: local, prod, servers"],
     ),
     ("hosts: [servers]", "hosts: servers", ['2:8: hosts: expected a list, not the text "servers"']),
@@ -147,17 +165,20 @@ IN_PLAYBOOK: list[Row] = [
     ("hosts: [servers]", "host: [servers]", ["1:1: hosts is missing", "2:1: unknown key host, did you mean hosts?"]),
     ("vars:\n", "schedule: {at: '18:00'}\nvars:\n", ["3:1: schedule is not supported yet"]),
     (
-        "  max_downtime: 5s", "  max_downtime: 5",
+        "  max_downtime: 5s",
+        "  max_downtime: 5",
         ["6:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the number 5"],
     ),
     (
-        "  max_downtime: 5s", "  max_downtime: five",
+        "  max_downtime: 5s",
+        "  max_downtime: five",
         ['6:17: max_downtime: expected a duration such as 250ms, 5s, 30m or 2h, not the text "five"'],
     ),
     ("  max_downtime: 5s", "  max_downtme: 5s", ["6:3: unknown key max_downtme, did you mean max_downtime?"]),
     ("  max_downtime: 5s", "  naming: stabel", ['6:11: naming: expected versioned or stable, not the text "stabel"']),
     (
-        "  max_downtime: 5s", "  naming: stable",
+        "  max_downtime: 5s",
+        "  naming: stable",
         ["6:11: with naming: stable the file ipm-db-v{version}.db must have no {version} in it"],
     ),
     ("  max_downtime: 5s", "  max_deletes: {share: 10}", ["6:24: share: must be at most 1"]),
@@ -165,32 +186,39 @@ IN_PLAYBOOK: list[Row] = [
     ("  max_downtime: 5s", "  max_deletes: {rows: 1.5}", ["6:23: rows: expected a whole number, not the number 1.5"]),
     ("  max_downtime: 5s", "  max_deletes: 10%", ['6:16: max_deletes: expected a mapping, not the text "10%"']),
     (
-        "  max_downtime: 5s", "  merge: {default: {on_conflict: newest}}",
+        "  max_downtime: 5s",
+        "  merge: {default: {on_conflict: newest}}",
         ["6:20: default: on_conflict: newest needs by, the column that tells which row is newer"],
     ),
     (
-        "  max_downtime: 5s", "  merge: {tables: {t: {on_conflict: our}}}",
+        "  max_downtime: 5s",
+        "  merge: {tables: {t: {on_conflict: our}}}",
         ['6:37: on_conflict: expected fail, ours, theirs or newest, not the text "our"'],
     ),
     (
-        "  max_downtime: 5s", "  merge: {tables: {t: {on_conflct: ours}}}",
+        "  max_downtime: 5s",
+        "  merge: {tables: {t: {on_conflct: ours}}}",
         ["6:24: unknown key on_conflct, did you mean on_conflict?"],
     ),
     (
-        "  max_downtime: 5s", "  merge: {default: {by: t}}",
+        "  max_downtime: 5s",
+        "  merge: {default: {by: t}}",
         ["6:20: default: by is only read with on_conflict: newest"],
     ),
     (
-        "  max_downtime: 5s", '  merge: {default: {on_conflict: newest, by: "{{ color }}"}}',
+        "  max_downtime: 5s",
+        '  merge: {default: {on_conflict: newest, by: "{{ color }}"}}',
         ["6:46: no template can stand here: write the value"],
     ),
     ("policy:\n  max_downtime: 5s\n", "policy:\n", ["5:8: policy: expected a mapping, not nothing"]),
     (
-        "  up_to_date: []\n", "",
+        "  up_to_date: []\n",
+        "",
         ["8:3: scenarios.up_to_date is missing: write up_to_date: [] if nothing is to be done"],
     ),
     (
-        "  up_to_date: []\n", "  up_to_dat: []\n",
+        "  up_to_date: []\n",
+        "  up_to_dat: []\n",
         [
             "8:3: scenarios.up_to_date is missing: write up_to_date: [] if nothing is to be done",
             "8:3: unknown key up_to_dat, did you mean up_to_date?",
@@ -201,15 +229,18 @@ IN_PLAYBOOK: list[Row] = [
     ("  up_to_date: []\n", "  up_to_date: [snapshot]\n", ['8:16: expected a mapping, not the text "snapshot"']),
     ("    - verify: {file: candidate}\n", "", ["18:11: swap needs a verify of candidate before it"]),
     (
-        "    - verify: {file: candidate}\n", "    - verify: {file: ours}\n",
+        "    - verify: {file: candidate}\n",
+        "    - verify: {file: ours}\n",
         ["19:11: swap needs a verify of candidate before it"],
     ),
     (
-        '    - message: {text: "held by {{ lease.owner }}"}\n      when', "    - snapshot: {}\n      when",
+        '    - message: {text: "held by {{ lease.owner }}"}\n      when',
+        "    - snapshot: {}\n      when",
         ["10:7: snapshot cannot stand under locked: another run holds the lease"],
     ),
     (
-        '  - message: {text: "{{ team }}: {{ refusal }}"}', "  - role: publish",
+        '  - message: {text: "{{ team }}: {{ refusal }}"}',
+        "  - role: publish",
         [
             "roles/publish/role.yaml:4:5: snapshot cannot stand under on_refused: a refused run changes nothing",
             "roles/publish/role.yaml:6:5: upload cannot stand under on_refused: a refused run changes nothing",
@@ -220,12 +251,15 @@ IN_PLAYBOOK: list[Row] = [
         "    - shell: {run: ls, reason: x}\n      when",
         ["10:7: shell cannot stand under locked: another run holds the lease"],
     ),
-    ("vars:\n", "x_common: 1\nvars:\n", [
-        "3:1: unknown key x_common; known here: about, db, hosts, on_failed, on_refused, policy, scenarios, vars"
-    ]),
+    (
+        "vars:\n",
+        "x_common: 1\nvars:\n",
+        ["3:1: unknown key x_common; known here: about, db, hosts, on_failed, on_refused, policy, scenarios, vars"],
+    ),
     ("  color: red", "  minutes: red", ["4:3: minutes is a built-in name: choose another"]),
     (
-        "  color: red", '  color: "{{ color }}"',
+        "  color: red",
+        '  color: "{{ color }}"',
         [
             "4:10: color is not defined; known here: anchor, db, failure, head, host, lease, "
             "live, policy, reason, refusal, run, state, team",
@@ -260,7 +294,7 @@ AS_TASK: list[tuple[str, list[str]]] = [
     ('{message: {text: "{{ live.dirt }}"}}', ["8:33: live has no dirt, did you mean dirty?"]),
     ('{message: {text: "{{ state.x }}"}}', ["8:33: state has no fields, so no x"]),
     ('{message: {text: "{{ refusal }}"}}', ["8:33: refusal is known under on_refused only"]),
-    ('{message: {text: "{{ \'\'.__class__ }}"}}', ["8:33: __class__ cannot be read: the name begins with _"]),
+    ("{message: {text: \"{{ ''.__class__ }}\"}}", ["8:33: __class__ cannot be read: the name begins with _"]),
     ('{message: {text: "{% if x %}"}}', ["8:33: statements such as {% if %} are not allowed: use when"]),
     (
         '{message: {text: x}, when: "{{ live.dirty }}"}',
@@ -331,58 +365,70 @@ IN_ROLE: list[Row] = [
     ("defaults:", "default:", ["1:1: unknown key default, did you mean defaults?"]),
     ("  word: done", "  word: [\n", ["5:3: not YAML: expected the node content, but found '-'"]),
     (
-        "  - upload: {file: ours}", "  - upload: {fil: ours}",
+        "  - upload: {file: ours}",
+        "  - upload: {fil: ours}",
         ["6:13: file is missing", "6:14: unknown key fil, did you mean file?"],
     ),
     ("  - upload: {file: ours}", "  - role: publish", ["6:11: role publish includes itself: publish -> publish"]),
     ("{{ word }}", "{{ wrd }}", ["7:21: wrd is not defined, did you mean word?"]),
     ("tasks:", "argument_specs: []\ntasks:", ["3:17: argument_specs: expected a mapping, not a list"]),
     (
-        "tasks:", "argument_specs:\n  main:\n    options: {}\ntasks:",
+        "tasks:",
+        "argument_specs:\n  main:\n    options: {}\ntasks:",
         ["5:5: options: a role here has one entry point, write its arguments directly under argument_specs"],
     ),
     (
-        "tasks:", "argument_specs: {a: {type: string}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {type: string}}\ntasks:",
         [
-            "3:28: type: expected str, int, float, bool, list, dict, duration or size, not the text \"string\"",
+            '3:28: type: expected str, int, float, bool, list, dict, duration or size, not the text "string"',
         ],
     ),
     (
-        "tasks:", "argument_specs: {a: {requird: true}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {requird: true}}\ntasks:",
         ["3:22: unknown key requird, did you mean required?"],
     ),
     (
-        "tasks:", "argument_specs: {a: {required: true, default: x}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {required: true, default: x}}\ntasks:",
         ["3:21: a: required and default exclude each other"],
     ),
     (
-        "tasks:", "argument_specs: {a: {type: int, default: x}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {type: int, default: x}}\ntasks:",
         ['3:21: a: default: expected a whole number, not the text "x"'],
     ),
     (
-        "tasks:", "argument_specs: {a: {choices: [x, y], default: z}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {choices: [x, y], default: z}}\ntasks:",
         ['3:21: a: default: expected x or y, not the text "z"'],
     ),
     (
-        "tasks:", "argument_specs: {a: {type: bool, choices: [1]}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a: {type: bool, choices: [1]}}\ntasks:",
         ["3:21: a: choices: expected true or false, not the number 1"],
     ),
     ("tasks:", "argument_specs: {a: {choices: []}}\ntasks:", ["3:31: choices: must not be empty"]),
     (
-        "tasks:", "argument_specs: {word: {default: x}}\ntasks:",
+        "tasks:",
+        "argument_specs: {word: {default: x}}\ntasks:",
         ["2:3: word has a default under argument_specs: say it once"],
     ),
     (
-        "tasks:", "argument_specs: {word: {required: true}}\ntasks:",
+        "tasks:",
+        "argument_specs: {word: {required: true}}\ntasks:",
         ["2:3: word is required under argument_specs: say it once"],
     ),
     ("tasks:", "argument_specs: {head: {}}\ntasks:", ["3:18: head is a built-in name: choose another"]),
     (
-        "tasks:", "argument_specs: {a-b: {}}\ntasks:",
+        "tasks:",
+        "argument_specs: {a-b: {}}\ntasks:",
         ["3:18: 'a-b' is no name for a variable: letters, digits and _ only"],
     ),
     (
-        "tasks:", "argument_specs: {more: {required: true}}\ntasks:",
+        "tasks:",
+        "argument_specs: {more: {required: true}}\ntasks:",
         ["playbooks/ipm.yaml:13:13: role publish needs more: give it under vars"],
     ),
 ]
@@ -492,7 +538,7 @@ on_refused: [{shell: {run: ls}}]
             "10:28: unknown role publsh, did you mean publish? roles/ has: publish",
             "10:37: swap must stand in the block of a hold",
             "10:37: swap needs a verify of candidate before it",
-            "11:58: retries: expected a whole number, not the text \"many\"",
+            '11:58: retries: expected a whole number, not the text "many"',
             "12:22: reason is missing",
         ],
     )

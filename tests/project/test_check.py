@@ -55,8 +55,7 @@ def test_late_rows_come_before_a_swap_in_the_same_hold(tmp_path: Path) -> None:
 def test_a_hold_that_holds_nothing_where_a_service_opens_the_database(tmp_path: Path) -> None:
     report = check(tmp_path, playbook=GOOD.replace('hold: {service: "{{ db.service }}"}', "hold: {}"))
     assert lines(report)[0] == [
-        "playbooks/ipm.yaml:15:7: this holds nothing, but web opens ipm on prod: "
-        'write service: "{{ db.service }}"'
+        'playbooks/ipm.yaml:15:7: this holds nothing, but web opens ipm on prod: write service: "{{ db.service }}"'
     ]
 
 

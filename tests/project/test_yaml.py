@@ -150,19 +150,23 @@ def test_the_first_of_several_merged_mappings_wins() -> None:
         ("a: &x [*x]\n", ["f.yaml:1:4: an alias that contains itself"]),
         ("a: @b\n", ["f.yaml:1:4: not YAML: found character '@' that cannot start any token"]),
         ("a: b\x07\n", ["f.yaml:1:5: the character U+0007 is not allowed"]),
-        ("a: !!python/object/apply:os.system [ls]\n", [
-            "f.yaml:1:4: the tag !!python/object/apply:os.system is not allowed"
-        ]),
+        (
+            "a: !!python/object/apply:os.system [ls]\n",
+            ["f.yaml:1:4: the tag !!python/object/apply:os.system is not allowed"],
+        ),
         ("a: !secret b\n", ["f.yaml:1:4: the tag !secret is not allowed"]),
         ("a: !!int b\n", ["f.yaml:1:4: b is no int"]),
         ("a: !!bool 1\n", ["f.yaml:1:4: 1 is no bool"]),
         ("1: a\n", ["f.yaml:1:1: a key must be text: write it in quotes"]),
         ("? [a]\n: b\n", ["f.yaml:1:3: a key must be text: write it in quotes"]),
         ("<<: 1\n", ["f.yaml:1:5: << needs a mapping, or a list of mappings"]),
-        ("a: 1\nb: {c: 1, c: 2}\na: 2\n", [
-            "f.yaml:2:11: duplicate key c, first in line 2",
-            "f.yaml:3:1: duplicate key a, first in line 1",
-        ]),
+        (
+            "a: 1\nb: {c: 1, c: 2}\na: 2\n",
+            [
+                "f.yaml:2:11: duplicate key c, first in line 2",
+                "f.yaml:3:1: duplicate key a, first in line 1",
+            ],
+        ),
         ("a: " + "[" * 100_000, ["f.yaml:1:1: nested deeper than 64 levels"]),
         ("a: " + "9" * 5000, ["f.yaml:1:4: " + "9" * 40 + " is no int"]),
     ],

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def main(server: str, shadow: str, pause: float) -> None:
@@ -19,13 +20,12 @@ def main(server: str, shadow: str, pause: float) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
     connection: http.client.HTTPConnection | None = None
     count = 0
-    with open(shadow, "a", encoding="utf-8", buffering=1) as out:
+    with Path(shadow).open("a", encoding="utf-8", buffering=1) as out:
         while not stopped:
             slug = f"w-{os.getpid()}-{count}"
             try:
                 if connection is None:
-                    with open(server, encoding="utf-8") as file:
-                        port = json.load(file)["port"]
+                    port = json.loads(Path(server).read_bytes())["port"]
                     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
                 body = json.dumps({"slug": slug, "name": f"{slug} 'quoted' ? 🙂\n"})
                 connection.request("POST", "/ipm", body, {"content-type": "application/json"})

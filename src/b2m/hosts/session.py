@@ -11,11 +11,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-import apsw
 
 from b2m import errors, faults
 from b2m.buckets.protocol import Bucket
@@ -26,34 +23,24 @@ from b2m.hosts import rehearsals
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.command import Finished, run_command
 from b2m.hosts.hold import Hold
+from b2m.hosts.live_view import LiveView
 from b2m.hosts.lock import HostLock, holder
-from b2m.hosts.place import Place, read_json, write_json
+from b2m.hosts.place import Place
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.service import Service, Shield
 from b2m.journal import Journal
 from b2m.sqlite import merge, openers, verify
 from b2m.sqlite import snapshot as snapshots
-from b2m.sqlite.connect import open_static, set_tick
+from b2m.sqlite.connect import set_tick
 from b2m.sqlite.diff import Changes, compare
-from b2m.sqlite.live import LiveFile, sidecars
-from b2m.sqlite.schema import read_schema
-from b2m.sqlite.signature import signature
+from b2m.sqlite.live import sidecars
+from b2m.sqlite.shape import Shape, shape_of
 from b2m.versions import pack
 from b2m.versions.commit import Commit
 
 Progress = Callable[[str, int, int], None]
 
 LOOKERS = 1.0  # seconds that somebody who only looks, as `b2m status` does, has to close the live file again
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A file's pages, the hash of its schema, and the SQLite that read them; sizes in bytes."""
-
-    page_size: int
-    page_count: int
-    schema_hash: str
-    sqlite: str
 
 
 class Session:
@@ -73,8 +60,7 @@ class Session:
         self._stop = stop
         self._limit, self._timeout = float("inf"), 0.0  # monotonic end of the task's time, and that time in seconds
         self._lock: HostLock | None = None
-        self._live: LiveFile | None = None
-        self._known: tuple[int, Live] | None = None  # data_version of our connection, and what live then was
+        self.live = LiveView(place)
         self._consumed: dict[str, int] = {}  # candidate -> data_version of live that its last replay read
         self._took: dict[str, str] = {}  # candidate -> the snapshot that was replayed onto it
         self._snapshot_version: dict[str, int] = {}
@@ -153,7 +139,7 @@ class Session:
 
     def close(self) -> None:
         set_tick(None)
-        self.close_live()
+        self.live.close()
         if self.hold is not None:
             # The server could not be given back: the guard tries on, now and not at the end of a long process.
             self.hold.abandon()
@@ -161,12 +147,6 @@ class Session:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def close_live(self) -> None:
-        if self._live is not None:
-            self._live.close()
-            self._live = None
-            self._known = None
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -182,10 +162,10 @@ class Session:
         try:
             self._require_folder()
             if os.path.lexists(path):
-                live = self._outside(path)
+                live = self.live.outside(path)
             anchor = anchors.load(self.place)
             if live.exists:
-                live = self._look_at_live(path, anchor, live, read=busy is None)
+                live = self.live.look(path, anchor, live, read=busy is None)
             kept = keeping.load(self.place)
             if kept is not None and busy is None and not kept.restoring:
                 changes = keeping.stray_changes(self.place, kept, remember=self._lock is not None)
@@ -203,79 +183,6 @@ class Session:
             free=shutil.disk_usage(self.place.folder).free if self.place.folder.is_dir() else 0,
             problem=problem,
         )
-
-    def live_file(self) -> LiveFile:
-        """Return the one connection to the live file, opened on first use."""
-        if self._live is None:
-            self._live = LiveFile(self.place.live(), self.place.db)
-        return self._live
-
-    def _outside(self, path: Path) -> Live:
-        return Live(
-            path=str(path),
-            name=path.name,
-            exists=True,
-            file_version=self.place.file_version(path),
-            size=path.stat().st_size,
-            linked=path.parent != self.place.folder,
-        )
-
-    def _look_at_live(self, path: Path, anchor: Anchor | None, found: Live, *, read: bool) -> Live:
-        """Add to an outside look what the file has that its anchor lacks.
-
-        Without ``read`` only by what is remembered: a run is under way, and a swap must not find us in its way.
-        """
-        seen = signature(path)
-        if self._live is not None and self._known is not None:
-            with self._live.reading():
-                if self._live.version() == self._known[0]:
-                    self._remember_verdict(path, anchor, self._known[1])
-                    return self._known[1]
-        remembered = read_json(self.place.state / "verdict.json")
-        token = anchor.token if anchor else None
-        if (
-            seen is not None
-            and remembered is not None
-            and remembered.get("anchor") == token
-            and remembered.get("signature") == seen.to_json()
-        ):
-            return _live_from(found, remembered)
-        if not read:
-            return found
-        live = self.live_file()
-        if anchor is None:
-            with live.reading():
-                version = live.version()
-            result = Live(**{**vars(found), "dirty": True})
-        else:
-            base = anchors.check(self.place, anchor)
-            changes = compare(base, live)
-            assert changes.data_version is not None
-            version, result = changes.data_version, _live_with(found, changes)
-        self._known = (version, result)
-        self._remember_verdict(path, anchor, result)
-        return result
-
-    def _remember_verdict(self, path: Path, anchor: Anchor | None, live: Live) -> None:
-        """Save the verdict under the file's outside look, if nobody wrote since it was reached."""
-        seen = signature(path)
-        if seen is None or not seen.settled(time.time_ns()) or self._live is None or self._known is None:
-            return
-        with self._live.reading():
-            if self._live.version() != self._known[0]:
-                return
-        # A verdict that cannot be saved is computed again.
-        with suppress(OSError):
-            write_json(
-                self.place.state / "verdict.json",
-                {
-                    "anchor": anchor.token if anchor else None,
-                    "signature": seen.to_json(),
-                    "dirty": live.dirty,
-                    "rows": live.rows,
-                    "schema_changed": live.schema_changed,
-                },
-            )
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -303,7 +210,7 @@ class Session:
 
     def snapshot(self, name: str) -> int:
         """Copy the live file, consistently, while its server writes; return its size in bytes."""
-        live = self.live_file()
+        live = self.live.file()
         done = snapshots.snapshot(live, self._new_file(name), progress=lambda a, b: self._progress("snapshot", a, b))
         self._snapshot_version[name] = done.data_version
         return done.size
@@ -317,16 +224,7 @@ class Session:
 
     def shape(self, name: str) -> Shape:
         """Return what a commit says of a file besides its hash."""
-        connection = open_static(self.files[name], db=self.place.db)
-        try:
-            return Shape(
-                page_size=int(connection.pragma("page_size")),
-                page_count=int(connection.pragma("page_count")),
-                schema_hash=read_schema(connection).hash,
-                sqlite=apsw.sqlite_lib_version(),
-            )
-        finally:
-            connection.close()
+        return shape_of(self.files[name], self.place.db)
 
     def replay(self, source: str, onto: str, since: str | None, rules: merge.Rules) -> merge.Replay:
         """Replay onto ``onto`` what ``source`` (a snapshot's name, or ``live``) has and its base lacks.
@@ -341,7 +239,7 @@ class Session:
             # look complete, and go live without them.
             if self._consumed.get(onto) != self._snapshot_version[since]:
                 raise errors.NotReplayed(db=self.place.db, file=onto, snapshot=since)
-            live = self.live_file()
+            live = self.live.file()
             with live.reading():
                 version = live.version()
             if version == self._snapshot_version[since]:
@@ -403,10 +301,10 @@ class Session:
         version = self._snapshot_version.get(name)
         path = self.place.live()
         if version is None:
-            self._known = None  # what was known of live was by another anchor
+            self.live.forget()
         else:
             clean = Live(str(path), path.name, True, self.place.file_version(path), path.stat().st_size)
-            self._known = (version, clean)
+            self.live.know(version, clean)
 
     def settle_publication(self, snapshot: Path, anchor: Anchor) -> None:
         """After a crash: the commit is ours, so its snapshot is the anchor."""
@@ -473,20 +371,6 @@ class Session:
         """Return the state of live, as its connection's data_version, that the last replay onto a file read."""
         return self._consumed.get(candidate)
 
-    def known_live(self) -> Live | None:
-        """Return what live is, if nobody wrote since that was found out."""
-        if self._live is None or self._known is None:
-            return None
-        with self._live.reading():
-            return self._known[1] if self._live.version() == self._known[0] else None
-
-    def use_new_live(self, live: Live) -> None:
-        """Open the file that just became live, while the server is still away, knowing what it holds."""
-        self.close_live()
-        fresh = self.live_file()
-        with fresh.reading():
-            self._known = (fresh.version(), live)
-
     def _progress(self, what: str, done: int, total: int) -> None:
         self.tick()
         self.progress(what, done, total)
@@ -502,22 +386,3 @@ def _fail(db: str, label: str, problems: list[str]) -> None:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise errors.VerifyFailed(db=db, file=label, what="; ".join(problems[:3]) + more)
-
-
-def _live_with(found: Live, changes: Changes) -> Live:
-    rows = {name: (c.inserted, c.updated, c.deleted) for name, c in changes.tables.items()}
-    return Live(**{**vars(found), "dirty": changes.dirty, "rows": rows, "schema_changed": changes.schema_changed})
-
-
-def _live_from(found: Live, remembered: dict[str, object]) -> Live:
-    raw = remembered["rows"]
-    assert isinstance(raw, dict)
-    rows = {str(name): (int(c[0]), int(c[1]), int(c[2])) for name, c in raw.items()}
-    return Live(
-        **{
-            **vars(found),
-            "dirty": bool(remembered["dirty"]),
-            "rows": rows,
-            "schema_changed": bool(remembered["schema_changed"]),
-        }
-    )

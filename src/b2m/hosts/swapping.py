@@ -49,7 +49,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     if exists and expected is None:
         raise errors.LiveChanged(db=place.db, path=old)
     new = _target(place, old, number)
-    journal_mode = session.live_file().journal_mode() if exists else DEFAULT_JOURNAL_MODE
+    journal_mode = session.live.file().journal_mode() if exists else DEFAULT_JOURNAL_MODE
     # A version of the number that live bears already replaces it under that name.
     how: How = "versioned" if place.versioned and (new != old or not exists) else "stable"
     if not exists:
@@ -88,7 +88,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     )
     if record is not None:
         session.copy_of_live(name).replace(record.base)
-    _switch(session, switch, session.live_file() if exists else None, expected)
+    _switch(session, switch, session.live.file() if exists else None, expected)
     session.swapped = True
     session.files.pop(name)
     session.files.pop("head")
@@ -96,7 +96,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         _drop_files(place, previous)
     if record is not None:
         keeping.remember_signature(place, record)
-    session.use_new_live(
+    session.live.replaced(
         replace(rows, path=str(new), name=new.name, exists=True, file_version=place.file_version(new))
     )
     return new
@@ -107,15 +107,15 @@ def rename(session: Session, number: int) -> Path:
     place = session.place
     old = place.live()
     new = _target(place, old, number)
-    live = session.live_file()
-    known = session.known_live()
+    live = session.live.file()
+    known = session.live.known()
     journal_mode = live.journal_mode()
     switch = Switch("rename", str(old), str(new), str(old), old.stat().st_ino, journal_mode)
     with live.reading():
         version = live.version()
     _switch(session, switch, live, version)
     if known is not None:
-        session.use_new_live(replace(known, path=str(new), name=new.name, file_version=number))
+        session.live.replaced(replace(known, path=str(new), name=new.name, file_version=number))
     return new
 
 
@@ -127,7 +127,7 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
     """
     place = session.place
     failed, back = place.live(), Path(kept.path)
-    live = session.live_file()
+    live = session.live.file()
     if base is None:
         with live.reading():
             consumed = live.version()
@@ -158,7 +158,7 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
     _switch(session, switch, live, consumed)
     session.swapped = False
     Path(kept.base).unlink(missing_ok=True)
-    session.close_live()
+    session.live.close()
     return Path(switch.new)
 
 
@@ -229,11 +229,11 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
         faults.point("switch:unlocked")
         if switch.how == "rename":
             # Its journal mode went with its old name; a swapped-in file was given its own before.
-            session.close_live()
+            session.live.close()
             set_journal_mode(Path(switch.new), switch.journal_mode)
         journal.append("switched")
     except BaseException:
-        session.close_live()
+        session.live.close()
         if not switches.made(place, switch):
             switches.revert(place, switch)
             journal.append("unswitched")

@@ -51,7 +51,7 @@ class Swap(Module):
         place, session = run.session.place, run.session
         begun = session.journal.pending().switch
         if begun is not None:
-            session.close_live()
+            session.live.close()
             recover_host(place, service=False)
             # What was made and not completed is completed now, and then taken back as any other.
             session.swapped = switches.made(place, Switch.from_json(begun))
@@ -59,9 +59,9 @@ class Swap(Module):
         if not session.swapped or kept is None:
             return
         # Before the server is held again: this may take long, and what it reads does not change.
-        base = None if session.known_live() is not None else run.successor(kept)
+        base = None if session.live.known() is not None else run.successor(kept)
         run.held_again()
-        if base is None and session.known_live() is None:
+        if base is None and session.live.known() is None:
             base = run.successor(kept)  # somebody wrote just before the server was held
         with run.shielded():
             live = swapping.restore(session, kept, base, swapping.origin(session, kept, base))

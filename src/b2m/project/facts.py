@@ -54,9 +54,7 @@ FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Fact -> its fields and what they are; a fact without fields is a single value."""
 
-ONLY_IN: Mapping[str, str] = MappingProxyType(
-    {"refusal": "on_refused", "reason": "on_refused", "failure": "on_failed"}
-)
+ONLY_IN: Mapping[str, str] = MappingProxyType({"refusal": "on_refused", "reason": "on_refused", "failure": "on_failed"})
 """Facts that exist in one section of a playbook only."""
 
 COMMAND_FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(

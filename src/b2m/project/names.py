@@ -106,9 +106,7 @@ def _templates(value: object) -> Iterator[tuple[tuple[str | int, ...], str]]:
             yield path, leaf
 
 
-def _check(
-    site: _Site, facts: Mapping[str, Mapping[str, str]], problems: Problems, section: str | None = None
-) -> None:
+def _check(site: _Site, facts: Mapping[str, Mapping[str, str]], problems: Problems, section: str | None = None) -> None:
     try:
         references = expressions.read(site.text, bare=site.bare).references
     except TemplateProblem as problem:

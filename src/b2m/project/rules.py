@@ -82,9 +82,7 @@ def _check_host(inventory: InventoryFile, host: Host, problems: Problems) -> Non
     check_host_names(host, problems)
 
 
-def check_playbook(
-    playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems
-) -> None:
+def check_playbook(playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems) -> None:
     """Note what a playbook names that does not exist, unless that may be because something in it could not be read."""
     document, db, naming = playbook.document, playbook.db, playbook.policy.naming
     database = inventory.databases.get(db)

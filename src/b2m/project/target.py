@@ -198,4 +198,3 @@ def _service(root: Path, name: str, service: ServiceFile, scope: Scope, source: 
         start_timeout=service.start_timeout,
         stop_timeout=service.stop_timeout,
     )
-

@@ -70,9 +70,7 @@ class Task:
             return True
         return scopes.applies(self.when, self.scope(facts, layers, top), self.source.below("when"))
 
-    def rendered(
-        self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Sequence[Layer] = ()
-    ) -> BaseModel:
+    def rendered(self, facts: Mapping[str, Any], layers: Iterable[Layer] = (), top: Sequence[Layer] = ()) -> BaseModel:
         """The validated arguments; InvalidProject with line and column if a rendered value does not fit."""
         if self.model is None:
             raise TypeError("a role has no arguments")

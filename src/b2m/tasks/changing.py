@@ -84,7 +84,11 @@ def upload(
 @task(
     **DBS,
     help=help_of(
-        "db", "host", "project", "json", version="which version; without it, the newest",
+        "db",
+        "host",
+        "project",
+        "json",
+        version="which version; without it, the newest",
         discard="rows that are in no version are backed up and dropped",
     ),
 )
@@ -119,9 +123,7 @@ def rollback(c: Context, db: list[str], host: str = "", project: str = "", json:
 
 
 @task(**DBS, help=help_of("db", "host", "project", "json", version="adopt this version, whatever differs"))
-def adopt(
-    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, version: str = ""
-) -> None:
+def adopt(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, version: str = "") -> None:
     """Find the version that a file without an anchor started from."""
     with reported(c, json):
         from b2m import api

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
         "db", "host", "project", "json", max_age="exit 8 for what was last in step longer ago: 26h; for monitors"
     ),
 )
-def status(
-    c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, max_age: str = ""
-) -> None:
+def status(c: Context, db: list[str], host: str = "", project: str = "", json: bool = False, max_age: str = "") -> None:
     """Say which state databases are in: up_to_date, ready_to_upload, outdated_db, locked, or refused and why."""
     with reported(c, json):
         from b2m import api

@@ -31,7 +31,7 @@ def test(c: Context, full: bool = False, only: str = "") -> None:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(["-k", only] if only else [])]
         # What measures time runs alone, after the rest: beside others it would measure them.
         passes = (["-n", str(os.cpu_count() or 1), "-m", "not alone"], ["-m", "alone"])
-        codes = [subprocess.run([*command, *more], cwd=root, env=environment, check=False).returncode for more in passes]
+        codes = [subprocess.call([*command, *more], cwd=root, env=environment) for more in passes]
         if any(code not in (0, NO_TESTS) for code in codes) or codes == [NO_TESTS, NO_TESTS]:
             raise Exit(None, 1)
 
