@@ -111,7 +111,8 @@ MAY_KNOW = {
     "contract": ENGINE,
     "demo": API,
     "api": API,
-    "tasks": API,
+    "review": PROJECT | {"project", "modules"},
+    "tasks": API | {"review"},
 }
 
 

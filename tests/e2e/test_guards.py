@@ -176,7 +176,7 @@ def test_rows_of_a_connection_that_nobody_can_see_are_brought_home(when: str, co
     with outdated(copied) as world:
         with Stray(world.live()) as stray:
             if when == "before the run ends":
-                # After the swap the health probe waits until the stray wrote: the run then goes on, publishes and looks again.
+                # After the swap the probe waits until the stray wrote: the run then goes on, publishes and looks again.
                 there, written = world.root / "there", world.root / "written"
                 probe = "grep -q ipm-db-v1.db prod/dbs/db.toml && exit 0; "
                 probe += (
