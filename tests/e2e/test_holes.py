@@ -122,7 +122,7 @@ def test_looking_during_a_run_does_not_open_the_live_file(copied: Copy) -> None:
         )
         os.waitid(os.P_PID, run.pid, os.WSTOPPED | os.WNOWAIT)
         world.insert("prod", "newer-than-what-is-remembered")
-        text = LOOKING.format(what="b2m.hosts.session.LiveFile")
+        text = LOOKING.format(what="b2m.hosts.live_view.LiveFile")
         command = [sys.executable, "-c", text, "status", "--db", "ipm", "--host", "prod", "--json"]
         status = subprocess.run(command, cwd=world.root, capture_output=True, text=True, timeout=60, check=False)
         assert json.loads(status.stdout.splitlines()[-1])["state"] == "locked", status
@@ -134,7 +134,7 @@ def test_looking_during_a_run_does_not_open_the_live_file(copied: Copy) -> None:
 
 LOOKING = """
 import sys
-import b2m.hosts.session, b2m.hosts.hold
+import b2m.hosts.live_view, b2m.hosts.session, b2m.hosts.hold
 from b2m.tasks.program import main
 usual, held = {what}, []
 def watched(*arguments, **named):
@@ -144,7 +144,7 @@ def watched(*arguments, **named):
 {what} = watched
 HOLD = "status" not in sys.argv
 take, end = b2m.hosts.hold.Hold.take_away, b2m.hosts.hold.Hold.end
-b2m.hosts.hold.Hold.take_away = lambda hold: (held.append(hold), take(hold))[1]
+b2m.hosts.hold.Hold.take_away = lambda hold, *rest: (held.append(hold), take(hold, *rest))[1]
 b2m.hosts.hold.Hold.end = lambda hold: (held.clear(), end(hold))[1]
 sys.argv = ["b2m", *sys.argv[1:]]
 sys.exit(main())
@@ -255,7 +255,7 @@ def test_discard_helps_when_the_anchor_is_damaged(copied: Copy) -> None:
 )
 def test_nothing_is_compared_while_the_server_is_away(copied: Copy, command: str, template: str) -> None:
     world = copied(template)
-    text = LOOKING.format(what="b2m.hosts.session.compare")
+    text = LOOKING.format(what="b2m.hosts.live_view.compare")
     with world.serving(), world.writing():
         if command == "rollback":
             assert world.sync("prod").code == 0

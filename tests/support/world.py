@@ -174,7 +174,7 @@ class World:
         done = subprocess.run(
             [*under, *self.command(*args)],
             cwd=self.root,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "COLUMNS": "200", **(env or {})},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -187,7 +187,7 @@ class World:
         return subprocess.Popen(
             self.command(*args),
             cwd=self.root,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "COLUMNS": "200", **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
