@@ -29,7 +29,7 @@ def test_a_signal_at_any_moment(copied: Copy) -> None:
     world = copied("behind")
     world.save()
     moments = names(world)
-    for turn, moment in enumerate(spread(moments, trials(12, len(moments)))):
+    for turn, moment in enumerate(spread(moments, trials(8, len(moments)))):
         world.server("stop")
         world.restore()
         wanted, sent = SIGNALS[turn % 2], False
