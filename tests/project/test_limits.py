@@ -43,7 +43,8 @@ def with_shell(world: World, run: str, *more: str) -> None:
 
 def record(world: World, host: str = "ann") -> dict[str, Any]:
     # By time, not by name: two runs may begin in the same second.
-    newest = max((world.folder(host) / ".b2m" / "ipm" / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    records = (world.folder(host) / ".b2m" / "ipm" / "runs").glob("*.json")
+    newest = max(records, key=lambda path: path.stat().st_mtime_ns)
     found: dict[str, Any] = json.loads(newest.read_bytes())
     return found
 
