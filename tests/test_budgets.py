@@ -65,7 +65,7 @@ def test_no_store_or_ssh_library_is_loaded_unasked(statement: str) -> None:
 # -- layers --------------------------------------------------------------------------------------------------------
 
 # What a layer may know, beside itself. Words that all layers share (errors, wording, faults, events) are no layer.
-SHARED = frozenset({"errors", "wording", "faults", "failures", "events", "terminal"})
+SHARED = frozenset({"errors", "secrets", "wording", "faults", "failures", "events", "terminal"})
 BOTTOM = frozenset[str]()
 VERSIONS = BOTTOM | {"buckets"}
 HOSTS = VERSIONS | {"versions", "sqlite", "journal", "facts"}
@@ -81,6 +81,7 @@ MAY_KNOW = {
     "faults": BOTTOM,
     "failures": BOTTOM,
     "events": BOTTOM,
+    "secrets": BOTTOM,
     "sqlite": BOTTOM,
     "buckets": BOTTOM,
     "journal": BOTTOM,

@@ -340,8 +340,7 @@ def bucket_init(found: Project, name: str | None = None) -> Mapping[str, str]:
     if name is not None and name not in known:
         raise errors.UsageError(what=f"unknown bucket {name}; inventory.yaml knows: {', '.join(sorted(known))}")
     ids = {}
-    for each_name, bucket in known.items():
+    for each_name in known:
         if name in (None, each_name):
-            path = found.root / Path(bucket.path).expanduser()
-            ids[each_name] = init_bucket(open_bucket({"type": "folder", "path": str(path)})).id
+            ids[each_name] = init_bucket(open_bucket(found.bucket(each_name))).id
     return ids

@@ -46,6 +46,12 @@ class InvalidProject(B2mError):
         super().__init__(what="\n".join(problems))
 
 
+class SecretMissing(B2mError):
+    """secret {name}: {what}; {now}"""
+
+    exit_code = 3
+
+
 class Locked(B2mError):
     """{db} is being changed by {owner} since {since}: try again later, or look with: b2m locks --db {db}"""
 

@@ -172,8 +172,8 @@ def test_content_is_on_the_disk_before_its_name_and_its_name_before_the_return(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({}, "buckets: type None is not known; known: folder"),
-        ({"type": "s3", "path": "/x"}, "buckets: type 's3' is not known; known: folder"),
+        ({}, "buckets: type None is not known; known: folder, s3, b2"),
+        ({"type": "ftp", "path": "/x"}, "buckets: type 'ftp' is not known; known: folder, s3, b2"),
         ({"type": "folder"}, "buckets: the path of a folder bucket must be absolute, not None"),
         ({"type": "folder", "path": "x"}, "buckets: the path of a folder bucket must be absolute, not 'x'"),
         ({"type": "folder", "path": "/x", "key": "k"}, "buckets: a folder bucket has no key 'key'"),

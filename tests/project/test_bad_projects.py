@@ -21,7 +21,32 @@ IN_INVENTORY: list[Row] = [
         "    typ: folder",
         ["3:5: buckets.main.type is missing", "3:5: unknown key typ, did you mean type?"],
     ),
-    ("    type: folder", "    type: s3", ['3:11: type: expected folder, not the text "s3"']),
+    ("    type: folder", "    type: ftp", ['3:11: type: expected folder, s3 or b2, not the text "ftp"']),
+    (
+        "    type: folder",
+        "    type: s3",
+        [
+            "3:5: buckets.main.key is missing",
+            "3:5: buckets.main.key_id is missing",
+            "3:5: buckets.main.url is missing",
+            "4:5: unknown key path, did you mean path_style?",
+        ],
+    ),
+    (
+        "    type: folder\n    path: bucket",
+        "    type: s3\n    url: s3:/bucket\n    endpoint: minio:9000\n    key_id: abc\n    key: $B2M-KEY",
+        [
+            "4:10: url: 's3:/bucket' is no bucket's address: write s3://bucket, or s3://bucket/prefix",
+            "5:15: endpoint: write it with http:// or https:// before it, and no folder behind it",
+            "6:13: key_id: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment",
+            "7:10: key: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment",
+        ],
+    ),
+    (
+        "    type: folder\n    path: bucket",
+        "    type: b2\n    url: b2://bucket\n    key_id: $ID\n    key: $KEY\n    locks:\n      url: b2://locks",
+        ["8:7: buckets.main.locks.key is missing", "8:7: buckets.main.locks.key_id is missing"],
+    ),
     ("    path: bucket", "    path: 5", ["4:11: path: expected text, not the number 5"]),
     ("    path: bucket\n", "", ["3:5: buckets.main.path is missing"]),
     ("    path: bucket", '    path: ""', ["4:11: path: must not be empty"]),

@@ -67,7 +67,7 @@ def test_whatever_is_answered_reads_back_as_it_was(tmp_path: Path, naming: str, 
     project = load_project(tmp_path / "ops", MODULES)
     assert project.inventory.databases["ipm"].file == new.dbs[0].file
     assert project.hosts["prod"].file.folder == (host.partition("=")[2] or "dbs")
-    assert project.inventory.buckets["main"].path == bucket
+    assert project.inventory.buckets["main"].model_dump() == {"type": "folder", "path": bucket}
 
 
 def test_a_number_in_the_file_name_is_its_version() -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from b2m import secrets
 from b2m.buckets.protocol import Bucket, Capabilities, Counters
 from b2m.errors import InvalidProject
 
 __all__ = ["Bucket", "Capabilities", "Counters", "open_bucket"]
 
 
-def open_bucket(config: Mapping[str, object]) -> Bucket:
-    """Return the bucket that a project's entry describes, without touching it yet; InvalidProject for a wrong entry.
+def open_bucket(config: Mapping[str, Any]) -> Bucket:
+    """Return the bucket that a project's entry describes, without touching it yet.
 
-    A folder: ``{"type": "folder", "path": "/srv/bucket"}``; the path is absolute.
+    A folder: ``{"type": "folder", "path": "/srv/bucket"}``; the path is absolute. Stores have the keys of their entry
+    in inventory.yaml. InvalidProject for a wrong entry, SecretMissing.
     """
     kind = config.get("type")
+    if kind == "s3":
+        from b2m.buckets.s3 import S3Bucket
+
+        return S3Bucket(**_options(config))
+    if kind == "b2":
+        from b2m.buckets.b2 import open_b2
+
+        return open_b2(**_options(config))
     if kind != "folder":
-        raise InvalidProject([f"buckets: type {kind!r} is not known; known: folder"])
+        raise InvalidProject([f"buckets: type {kind!r} is not known; known: folder, s3, b2"])
     if unknown := sorted(set(config) - {"type", "path"}):
         raise InvalidProject([f"buckets: a folder bucket has no key {unknown[0]!r}"])
     path = config.get("path")
@@ -27,3 +38,7 @@ def open_bucket(config: Mapping[str, object]) -> Bucket:
     from b2m.buckets.folder import FolderBucket
 
     return FolderBucket(Path(path))
+
+
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in secrets.resolved(config).items() if key != "type"}

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from b2m.errors import InvalidProject, UsageError
 from b2m.project import rules
-from b2m.project.models import LOCAL, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
+from b2m.project.models import LOCAL, FolderBucket, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
 from b2m.project.problems import Position, Problems, suggest
 from b2m.project.reader import RoleSource, TaskReader, read_playbook
 from b2m.project.salvage import salvage
@@ -72,7 +72,7 @@ class Project:
         if host not in allowed:
             raise UsageError(what=f"{playbook.file} does not run on {host}; it runs on: {', '.join(allowed)}")
         database = known[db]
-        bucket = absolute(self.root, self.inventory.buckets[database.bucket].path)
+        bucket = self.bucket(database.bucket)
         found = self.hosts[host]
         if found.group is None:
             found = Host(LOCAL, None, _local_file(database.folder, (db,)), found.layers, found.source)
@@ -82,6 +82,14 @@ class Project:
                 arguments.check_overrides(overrides, problems)
             problems.raise_any()
         return resolve(self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket))
+
+    def bucket(self, name: str) -> dict[str, Any]:
+        """What ``open_bucket`` needs to know of a bucket: its paths absolute, its secrets still names."""
+        entry = self.inventory.buckets[name]
+        config = entry.model_dump()
+        if isinstance(entry, FolderBucket):
+            config["path"] = str(absolute(self.root, entry.path))
+        return config
 
     def listed(self, bucket: str) -> dict[str, Listed]:
         """How ``db.toml`` names each database of a bucket."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from b2m.project.specs import ArgumentSpec
 from b2m.project.strict import Name, Names, RawTasks, Strict, VarName, Vars, broken_rule
@@ -29,6 +29,35 @@ def _file_pattern(value: str) -> str:
     return value
 
 
+def _secret_name(value: str) -> str:
+    if not re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*", value):
+        # The value is not shown: it may be the secret itself.
+        raise broken_rule("write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment")
+    return value
+
+
+def _url(scheme: str) -> AfterValidator:
+    """What checks an address of a bucket: ``<scheme>://bucket/prefix``."""
+    pattern = re.compile(rf"{scheme}://[A-Za-z0-9][A-Za-z0-9.-]{{1,62}}(?:/[A-Za-z0-9_][A-Za-z0-9_.@+=~-]*)*/?")
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise broken_rule(f"{value!r} is no bucket's address: write {scheme}://bucket, or {scheme}://bucket/prefix")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _endpoint(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s@]+/?", value):
+        raise broken_rule("write it with http:// or https:// before it, and no folder behind it")
+    return value.rstrip("/")
+
+
+Endpoint: TypeAlias = Annotated[str, AfterValidator(_endpoint)]
+SecretName: TypeAlias = Annotated[str, AfterValidator(_secret_name)]
+S3Url: TypeAlias = Annotated[str, _url("s3")]
+B2Url: TypeAlias = Annotated[str, _url("b2")]
 FilePattern: TypeAlias = Annotated[str, AfterValidator(_file_pattern)]
 
 
@@ -116,6 +145,49 @@ class FolderBucket(Strict):
     path: str = Field(min_length=1, description="the folder, relative to the project")
 
 
+class S3Bucket(Strict):
+    """A bucket of a store that speaks S3: AWS, MinIO, Cloudflare R2, Backblaze B2's S3 endpoint, and others."""
+
+    type: Literal["s3"] = Field(description="s3")
+    url: S3Url = Field(description="s3://bucket, or s3://bucket/prefix")
+    endpoint: Endpoint | None = Field(default=None, description="where the store answers; without it, AWS")
+    region: str = Field(default="us-east-1", min_length=1, description="the store's region")
+    path_style: bool = Field(default=True, description="whether the bucket's name stands in the path, as MinIO needs")
+    key_id: SecretName = Field(description="the secret that holds the access key's id, as $B2M_KEY_ID")
+    key: SecretName = Field(description="the secret that holds the access key, as $B2M_KEY")
+
+
+class LockBucket(Strict):
+    """A tiny bucket of its own, whose revision makes leases and versions atomic; its key stays on the ops box."""
+
+    url: B2Url = Field(description="b2://bucket")
+    key_id: SecretName = Field(description="the secret that holds the id of a key with the right writeBuckets")
+    key: SecretName = Field(description="the secret that holds that key")
+
+
+class B2Bucket(Strict):
+    """A bucket of Backblaze B2, by its native API."""
+
+    type: Literal["b2"] = Field(description="b2")
+    url: B2Url = Field(description="b2://bucket, or b2://bucket/prefix")
+    realm: str = Field(default="production", min_length=1, description="production, or the address of another one")
+    key_id: SecretName = Field(description="the secret that holds the application key's id, as $B2_KEY_ID")
+    key: SecretName = Field(description="the secret that holds the application key, as $B2_KEY")
+    locks: LockBucket | None = Field(default=None, description="makes publishing atomic; without it, flags are used")
+
+
+def _bucket_type(value: object) -> str:
+    """Which kind of bucket an entry is; what is no kind is told as a wrong folder."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return kind if kind in ("s3", "b2") else "folder"
+
+
+AnyBucket: TypeAlias = Annotated[
+    Annotated[FolderBucket, Tag("folder")] | Annotated[S3Bucket, Tag("s3")] | Annotated[B2Bucket, Tag("b2")],
+    Discriminator(_bucket_type),
+]
+
+
 class DatabaseFile(Strict):
     """One database of the project."""
 
@@ -190,6 +262,6 @@ class GroupFile(Strict):
 class InventoryFile(Strict):
     """inventory.yaml: the buckets, databases and hosts of a project."""
 
-    buckets: dict[Name, FolderBucket] = Field(description="where versions are kept")
+    buckets: dict[Name, AnyBucket] = Field(description="where versions are kept")
     databases: dict[Name, DatabaseFile] = Field(description="the databases by their short names")
     groups: dict[Name, GroupFile] = Field(default_factory=dict, description="the hosts, in groups")

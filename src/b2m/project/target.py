@@ -64,7 +64,7 @@ class Target:
     folder: Path
     demo: bool
     bucket_name: str
-    bucket: Mapping[str, str]
+    bucket: Mapping[str, Any] = field(repr=False)
     service: Service | None
     services: Mapping[str, Service] = field(repr=False)
     listed: Mapping[str, Listed] = field(repr=False)  # every database of the same bucket
@@ -128,7 +128,7 @@ def resolve(
     database: DatabaseFile,
     host: Host,
     playbook: Playbook,
-    bucket: Path,
+    bucket: Mapping[str, Any],
     overrides: tuple[Layer, ...] = (),
     listed: Mapping[str, Listed] | None = None,
 ) -> Target:
@@ -164,7 +164,7 @@ def resolve(
         folder=absolute(root, folder),
         demo=host.file.demo,
         bucket_name=database.bucket,
-        bucket={"type": "folder", "path": str(bucket)},
+        bucket=bucket,
         service=services[own.service] if own.service else None,
         services=services,
         listed=listed or {db: Listed(key, database.file)},

@@ -76,18 +76,23 @@ def _by_place(error: ValidationError, data: Any) -> dict[YamlPath, list[ErrorDet
     """
     found: dict[YamlPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        loc = detail["loc"]
-        if detail["type"] != "missing":
-            here, depth = data, 0
-            while depth < len(loc) and isinstance(here, Mapping | list | tuple):
-                try:
-                    here = here[loc[depth]]  # type: ignore[index]
-                except (LookupError, TypeError):
-                    break
-                depth += 1
-            loc = loc[:depth]
+        loc = _steps(detail["loc"], data, missing=detail["type"] == "missing")
         found.setdefault(loc, []).append(detail)
     return found
+
+
+def _steps(loc: YamlPath, data: Any, *, missing: bool) -> YamlPath:
+    """The steps of a path that lead somewhere in the data; of what is missing also the last, which does not."""
+    steps: list[str | int] = []
+    here = data
+    for index, step in enumerate(loc):
+        known = step in here if isinstance(here, Mapping) else isinstance(here, list | tuple) and isinstance(step, int)
+        if known:
+            here = here[step]
+        elif not missing or index < len(loc) - 1:
+            continue
+        steps.append(step)
+    return tuple(steps)
 
 
 def places(error: ValidationError, data: Any) -> list[tuple[YamlPath, bool]]:
@@ -110,12 +115,14 @@ def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath) ->
             return "options: a role here has one entry point, write its arguments directly under argument_specs"
         if last in _NOT_YET:
             return f"{last} is not supported yet"
-        return f"unknown key {last}{suggest(last, _keys_at(model, loc[:-1]))}"
+        return f"unknown key {last}{suggest(last, set(_keys_at(model, loc[:-1])) - {last})}"
     if kind == "missing":
         hint = f": write {last}: [] if nothing is to be done" if loc[:1] == ("scenarios",) and len(loc) == 2 else ""
         return f"{'.'.join(str(step) for step in loc)} is missing{hint}"
     if last == "connection" and value == "ssh":
         return "connection: ssh is not supported yet"
+    if loc[:1] == ("buckets",) and last == "type" and kind == "literal_error":
+        return f"{label}expected folder, s3 or b2, not {describe(value)}"
     expected = [choice for choice in map(_expected, details) if choice]
     if len(expected) == len(details):
         return f"{label}expected {' or '.join(dict.fromkeys(expected))}, not {describe(value)}"
@@ -166,8 +173,14 @@ def _keys_at(model: type[BaseModel], loc: YamlPath) -> list[str]:
             current = fields.get(str(step))
         else:
             current = next(iter(reversed([arg for arg in get_args(current) if arg is not Ellipsis])), None)
-    current = _model_in(current)
-    return keys_of(current) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    return [key for one in _models_in(current) for key in keys_of(one)]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a type allows: several for an entry whose ``type`` says which one it is."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [model for inner in get_args(annotation) for model in _models_in(inner)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 
 def _model_in(annotation: Any) -> Any:

@@ -1,0 +1,101 @@
+"""Secrets: named in YAML as ``$NAME``, and read only where they are used.
+
+A value comes from the first of: what a run on another host was given in memory; the environment variable; the file
+that ``NAME_FILE`` names; the file of ``NAME=value`` lines that ``B2M_SECRETS_FILE`` names. It never goes into a log, an
+event, a command line or a file of b2m's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from b2m.errors import SecretMissing
+
+FILE = "B2M_SECRETS_FILE"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+
+_given: dict[str, str] = {}
+
+
+def read(name: str) -> str:
+    """Return the value of a secret; SecretMissing if there is none, or its file cannot be used."""
+    found = _given.get(name) or os.environ.get(name)
+    if found:
+        return found
+    if own := os.environ.get(f"{name}_FILE"):
+        return _text(name, Path(own)).rstrip("\r\n")
+    shared = os.environ.get(FILE)
+    if shared is not None and (found := _lines(name, Path(shared)).get(name)):
+        return found
+    where = f", or to {shared}" if shared else f", {name}_FILE, or a file that {FILE} names"
+    raise SecretMissing(name=name, what="it is not set", now=f"set it in the environment{where}")
+
+
+def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping, and those in it, with each ``$NAME`` replaced by the secret's value; SecretMissing."""
+    return {key: _resolved(value) for key, value in config.items()}
+
+
+def names(config: Mapping[str, Any]) -> set[str]:
+    """Return the names of the secrets that a mapping refers to."""
+    found: set[str] = set()
+    for value in config.values():
+        if isinstance(value, Mapping):
+            found |= names(value)
+        elif isinstance(value, str) and (reference := REFERENCE.fullmatch(value)):
+            found.add(reference[1])
+    return found
+
+
+def give(values: Mapping[str, str]) -> None:
+    """Let this process have secrets that are in no environment: those that came over a channel."""
+    _given.update(values)
+
+
+def collect(wanted: Iterable[str]) -> dict[str, str]:
+    """Return the values of several secrets by name; SecretMissing."""
+    return {name: read(name) for name in sorted(wanted)}
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return resolved(value)
+    reference = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return read(reference[1]) if reference else value
+
+
+def _text(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise SecretMissing(name=name, what=f"{path} cannot be read: {why}", now="mend that file") from error
+
+
+def _lines(name: str, path: Path) -> dict[str, str]:
+    """Read lines of ``NAME=value``, as a shell or systemd reads them: ``export``, quotes and comments are allowed."""
+    try:
+        if path.stat().st_mode & 0o077:
+            what = f"{path} can be read by other users"
+            raise SecretMissing(name=name, what=what, now=f"run: chmod 600 {path}")
+    except OSError:
+        pass  # reading it says what is wrong
+    found: dict[str, str] = {}
+    for number, line in enumerate(_text(name, path).splitlines(), 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        key, equals, value = text.partition("=")
+        if not equals or not NAME.fullmatch(key.strip()):
+            what = f"{path}:{number} is no line of the form NAME=value"
+            raise SecretMissing(name=name, what=what, now="mend that line")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        found[key.strip()] = value
+    return found
