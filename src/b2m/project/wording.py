@@ -65,7 +65,7 @@ def validate(
                 continue
             of_key = detail["type"] == "extra_forbidden" or "[key]" in detail["loc"]
             at = document.key_at((*path, *loc)) if of_key else document.at((*path, *loc))
-            problems.add(at, _what(model, details, loc))
+            problems.add(at, _what(model, details, loc, data))
         return None
 
 
@@ -105,7 +105,7 @@ def _related(one: YamlPath, other: YamlPath) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath) -> str:
+def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath, data: Any) -> str:
     detail = details[0]
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     last = str(loc[-1]) if loc else ""
@@ -115,7 +115,7 @@ def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath) ->
             return "options: a role here has one entry point, write its arguments directly under argument_specs"
         if last in _NOT_YET:
             return f"{last} is not supported yet"
-        return f"unknown key {last}{suggest(last, set(_keys_at(model, loc[:-1])) - {last})}"
+        return f"unknown key {last}{suggest(last, _keys_at(model, loc[:-1], data))}"
     if kind == "missing":
         hint = f": write {last}: [] if nothing is to be done" if loc[:1] == ("scenarios",) and len(loc) == 2 else ""
         return f"{'.'.join(str(step) for step in loc)} is missing{hint}"
@@ -163,8 +163,12 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _keys_at(model: type[BaseModel], loc: YamlPath) -> list[str]:
-    """The keys known where ``loc`` leads to, by walking the declared types."""
+def _keys_at(model: type[BaseModel], loc: YamlPath, data: Any) -> list[str]:
+    """The keys known where ``loc`` leads to, by walking the declared types; the entry's ``type`` picks one of several."""
+    entry = data
+    for step in loc:
+        entry = entry[step]
+    kind = entry.get("type") if isinstance(entry, Mapping) else None
     current: Any = model
     for step in loc:
         current = _model_in(current)
@@ -173,7 +177,8 @@ def _keys_at(model: type[BaseModel], loc: YamlPath) -> list[str]:
             current = fields.get(str(step))
         else:
             current = next(iter(reversed([arg for arg in get_args(current) if arg is not Ellipsis])), None)
-    return [key for one in _models_in(current) for key in keys_of(one)]
+    found = _models_in(current)
+    return keys_of(next((one for one in found if kind in _types_of(one)), found[0])) if found else []
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -181,6 +186,11 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (Annotated, Union, UnionType):
         return [model for inner in get_args(annotation) for model in _models_in(inner)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+
+
+def _types_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    field = model.model_fields.get("type")
+    return get_args(field.annotation) if field is not None else ()
 
 
 def _model_in(annotation: Any) -> Any:
