@@ -29,7 +29,7 @@ IN_INVENTORY: list[Row] = [
             "3:5: buckets.main.key is missing",
             "3:5: buckets.main.key_id is missing",
             "3:5: buckets.main.url is missing",
-            "4:5: unknown key path, did you mean path_style?",
+            "4:5: unknown key path; known here: endpoint, key, key_id, path_style, region, type, url",
         ],
     ),
     (
