@@ -19,7 +19,7 @@ from tests.support.world import World
 pytestmark = pytest.mark.alone
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "b2m"
-HEAVY = ("fabric", "paramiko", "b2sdk", "obstore", "boto3", "botocore")
+HEAVY = ("apprise", "fabric", "paramiko", "b2sdk", "obstore", "boto3", "botocore")
 
 
 def fastest(command: list[str], cwd: Path | None = None) -> float:
@@ -73,7 +73,7 @@ PROJECT = BOTTOM
 PLAN = HOSTS | {"hosts", "modules", "project", "state", "run"}
 ENGINE = PLAN | {"plan", "report", "engine", "opening", "signals"}
 LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor", "contract"}
-API = ENGINE | {"sync", "commands", "adoption", "ending", "looking", "demo", "api"} | LOOKING
+API = ENGINE | {"messages", "schedule", "sync", "commands", "adoption", "ending", "looking", "demo", "api"} | LOOKING
 
 MAY_KNOW = {
     "errors": BOTTOM,
@@ -82,6 +82,7 @@ MAY_KNOW = {
     "failures": BOTTOM,
     "events": BOTTOM,
     "secrets": BOTTOM,
+    "messages": BOTTOM,
     "sqlite": BOTTOM,
     "buckets": BOTTOM,
     "journal": BOTTOM,
@@ -110,10 +111,12 @@ MAY_KNOW = {
     "ensuring": ENGINE | {"commands"},
     "doctor": ENGINE | {"records", "overview", "sync"},
     "contract": ENGINE,
+    "schedule": PROJECT | {"project"},
     "demo": API,
-    "api": API,
+    "api": API | {"remote"},
+    "remote": API,
     "review": PROJECT | {"project", "modules"},
-    "tasks": API | {"review"},
+    "tasks": API | {"review", "remote"},
 }
 
 

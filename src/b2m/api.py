@@ -5,10 +5,13 @@ Knows nothing of Invoke. Heavy libraries are imported where they are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from b2m import errors
 from b2m.events import Events
@@ -18,6 +21,7 @@ from b2m.project.words import database_of, folder_of
 
 if TYPE_CHECKING:
     from b2m.adoption import Adoption
+    from b2m.buckets.checking import Checked
     from b2m.buckets.lease import LeaseView
     from b2m.buckets.pause import Pause
     from b2m.contract import Contract, Tell
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from b2m.records import Record
     from b2m.rehearsal import Rehearsed
     from b2m.report import Recap
+    from b2m.schedule import Entry
     from b2m.state import Verdict
     from b2m.versions.commit import Commit
 
@@ -129,9 +134,39 @@ def init(folder: Path, dbs: Iterable[str], host: str, bucket: str) -> tuple[str,
     return write_project(folder, new_project(dbs, host, bucket))
 
 
+# -- on a database's host ----------------------------------------------------------------------------------------
+
+Parameters = ParamSpec("Parameters")
+
+ON_HOSTS: dict[str, Callable[..., Any]] = {}
+"""The verbs that work on a host's files, by name: what an agent does when it is asked to."""
+
+
+def on_host(
+    verb: Callable[Concatenate[Target, Parameters], Result],
+) -> Callable[Concatenate[Target, Parameters], Result]:
+    """Make a verb run where the database is: in this process, or in an agent on its host."""
+    ON_HOSTS[verb.__name__] = verb
+    signature = inspect.signature(verb)
+
+    @wraps(verb)
+    def act(target: Target, *given: Parameters.args, **options: Parameters.kwargs) -> Result:
+        if not target.remote:
+            return verb(target, *given, **options)
+        from b2m import remote
+
+        bound = dict(signature.bind(target, *given, **options).arguments)
+        del bound["target"]
+        done: Result = remote.call(verb.__name__, target, **bound)
+        return done
+
+    return cast("Callable[Concatenate[Target, Parameters], Result]", act)
+
+
 # -- looking -----------------------------------------------------------------------------------------------------
 
 
+@on_host
 def status(target: Target, events: Events) -> tuple[Facts, Verdict]:
     """Return the facts and the verdict of one database, without locking or changing anything."""
     from b2m.opening import opened
@@ -142,6 +177,7 @@ def status(target: Target, events: Events) -> tuple[Facts, Verdict]:
     return facts, classify(facts)
 
 
+@on_host
 def plan(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
     """Return the facts, the verdict and the steps that a sync would take."""
     from b2m.sync import check
@@ -149,6 +185,7 @@ def plan(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
     return check(target, events)
 
 
+@on_host
 def seen(target: Target, events: Events) -> Seen:
     """Return what ``status`` does, and the last run on the host that brought the database in step."""
     from b2m.opening import opened
@@ -162,6 +199,7 @@ def seen(target: Target, events: Events) -> Seen:
     return Seen(facts, classify(facts), last)
 
 
+@on_host
 def rehearse(target: Target, events: Events) -> Rehearsed:
     """Try a sync in a throwaway folder: downloads, replays, verifies, and changes nothing."""
     from b2m.rehearsal import rehearse as run
@@ -169,6 +207,7 @@ def rehearse(target: Target, events: Events) -> Rehearsed:
     return run(target, events)
 
 
+@on_host
 def runs(target: Target) -> list[Record]:
     """Return the records of the runs on a host, newest first."""
     from b2m.opening import place_of
@@ -177,6 +216,7 @@ def runs(target: Target) -> list[Record]:
     return list(newest_first(place_of(target)))
 
 
+@on_host
 def doctor(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
     """Return everything that may be wrong with a database on a host, and what helps; nothing is changed."""
     from b2m.doctor import examine
@@ -184,6 +224,7 @@ def doctor(target: Target, events: Events, *, deep: bool = False) -> Diagnosis:
     return examine(target, events, deep=deep)
 
 
+@on_host
 def contract(target: Target, events: Events, tell: Tell, *, wait: float = 0.0) -> Contract:
     """Take a database from its server for a moment and see whether it keeps docs/server-contract.md."""
     from b2m.contract import check_service
@@ -209,7 +250,7 @@ def write_db_toml(found: Project, path: Path, text: str) -> None:
     """Write what ``db_toml`` returned to a file; UsageError for the one that says what is live on a host."""
     from b2m.hosts.place import write_atomic
 
-    own = {folder_of(found, db, host) for db in found.databases for host in found.hosts_of(db)}
+    own = folders_here(found)
     path = Path(path).resolve()
     if path.name == "db.toml" and path.parent in own:
         what = f"{path} says which files are live there, and changes with them: b2m ensure --db all"
@@ -231,6 +272,7 @@ def history(target: Target, limit: int | None = 20) -> list[Commit]:
     return log.history(bucket, target.db, limit)
 
 
+@on_host
 def diff(target: Target, events: Events, limit: int) -> Difference:
     """Return how live differs from its anchor, counted, and up to ``limit`` changed rows of each table."""
     from b2m.looking import diff as look
@@ -252,6 +294,7 @@ def locks(target: Target) -> LeaseView | None:
 # -- changing ----------------------------------------------------------------------------------------------------
 
 
+@on_host
 def sync(target: Target, events: Events, *, wait: float = 0.0, message: str = "") -> Recap:
     """Bring a database and its bucket in step, as its playbook says; return the recap."""
     from b2m.sync import Options
@@ -260,6 +303,7 @@ def sync(target: Target, events: Events, *, wait: float = 0.0, message: str = ""
     return run(target, events, Options(wait=wait, message=message))
 
 
+@on_host
 def upload(target: Target, events: Events, *, wait: float = 0.0, message: str = "") -> Recap:
     """Publish a database that is ready to upload; one that is outdated is refused. Returns the recap."""
     from b2m.sync import Options
@@ -268,6 +312,7 @@ def upload(target: Target, events: Events, *, wait: float = 0.0, message: str = 
     return run(target, events, Options(wait=wait, message=message, command="upload", publish_only=True))
 
 
+@on_host
 def download(target: Target, events: Events, *, version: int | None = None, discard: bool = False) -> Recap:
     """Put a version of the bucket live, the head by default; rows that are in no version are never overwritten."""
     from b2m.commands import download as run
@@ -275,6 +320,7 @@ def download(target: Target, events: Events, *, version: int | None = None, disc
     return run(target, events, version=version, discard=discard)
 
 
+@on_host
 def ensure(target: Target, events: Events) -> Ensured:
     """Fetch a database that is missing, or outdated without rows of its own; say what is there now."""
     from b2m.ensuring import ensure as run
@@ -305,6 +351,29 @@ def resume(target: Target) -> Pause | None:
     return end_pause(bucket, target.db)
 
 
+def folders_here(found: Project) -> list[Path]:
+    """Return the folders of a project's databases on this machine."""
+    return sorted({folder_of(found, db, host) for db in found.databases for host in found.hosts_here(db)})
+
+
+def recover(folders: Iterable[Path]) -> tuple[list[tuple[str, list[str]]], list[str]]:
+    """Settle what dead runs left in folders of databases, as far as that needs no bucket.
+
+    Returns what was done to each database, and what could not be.
+    """
+    from b2m.hosts.recovery import recover_folder
+
+    done: list[tuple[str, list[str]]] = []
+    wrong: list[str] = []
+    for folder in folders:
+        try:
+            done += recover_folder(folder)
+        except Exception as error:  # one folder's trouble must not keep the next one's server away
+            wrong.append(f"{folder}: {error}")
+    return done, wrong
+
+
+@on_host
 def rollback(target: Target, events: Events) -> Recap:
     """Go back to the file that was live before the last swap, with the rows written since; return the recap."""
     from b2m.commands import rollback as run
@@ -312,6 +381,7 @@ def rollback(target: Target, events: Events) -> Recap:
     return run(target, events)
 
 
+@on_host
 def adopt(target: Target, events: Events, *, version: int | None = None) -> Adoption:
     """Find the version that a file without an anchor started from; make it the anchor if it is certain or named."""
     from b2m.adoption import adopt as run
@@ -336,11 +406,74 @@ def bucket_init(found: Project, name: str | None = None) -> Mapping[str, str]:
     from b2m.buckets import open_bucket
     from b2m.buckets.marker import init_bucket
 
+    return {each: init_bucket(open_bucket(found.bucket(each))).id for each in _buckets(found, name)}
+
+
+def bucket_check(found: Project, name: str | None = None) -> Iterator[Checked]:
+    """Try the project's buckets, or the named one, one after the other."""
+    from b2m.buckets import open_bucket
+    from b2m.buckets.checking import Check
+
+    for each in _buckets(found, name):
+        config = found.bucket(each)
+        yield Check(each, config.get("url") or config["path"], partial(open_bucket, config)).run()
+
+
+def _buckets(found: Project, name: str | None) -> list[str]:
+    """Return the names of the project's buckets, or the named one; UsageError."""
     known = found.inventory.buckets
     if name is not None and name not in known:
         raise errors.UsageError(what=f"unknown bucket {name}; inventory.yaml knows: {', '.join(sorted(known))}")
-    ids = {}
-    for each_name in known:
-        if name in (None, each_name):
-            ids[each_name] = init_bucket(open_bucket(found.bucket(each_name))).id
-    return ids
+    return list(known) if name is None else [name]
+
+
+# -- telling -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def telling(target: Target, events: Events, *, ping: bool = False) -> Iterator[None]:
+    """Deliver the messages of what is done meanwhile, and warn at the end of what could not be delivered.
+
+    With ``ping`` the address of the playbook's ``schedule.ping`` is told of a success.
+    """
+    from b2m.messages import Delivery
+
+    delivery = Delivery(target.messages, target.own_messages)
+    events.add(delivery)
+    try:
+        yield
+        if ping and target.ping is not None:
+            delivery.ping(target.ping)
+    finally:
+        for text in delivery.close():
+            events.emit("warning", about="delivery", text=text)
+
+
+# -- by itself ---------------------------------------------------------------------------------------------------
+
+
+def scheduled(found: Project, dbs: Iterable[str], host: str | None = None) -> list[Target]:
+    """Return the named databases on the hosts that their schedules name; ``all`` are those that have a schedule.
+
+    UsageError for a database that has none, or another host's than ``host``.
+    """
+    words, planned = list(dbs), {db: book.schedule for db, book in found.playbooks.items() if book.schedule is not None}
+    if words == ["all"]:
+        words = [db for db, schedule in sorted(planned.items()) if host in (None, schedule.host)]
+        if not words:
+            raise errors.UsageError(what="no playbook has a schedule" + (f" for {host}" if host else ""))
+    names = list(dict.fromkeys(database_of(found, word, host or LOCAL) for word in words))
+    if not names:
+        raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
+    hosts = {db: host or (planned[db].host if db in planned else LOCAL) for db in names}
+    return [target for db in names for target in named(found, [db], hosts[db])]
+
+
+def schedule_entry(target: Target, *, to_remove: bool = False) -> Entry:
+    """Return what makes a database sync by itself; UsageError if its playbook has no schedule for this host.
+
+    With ``to_remove`` the playbook need not have it any more.
+    """
+    from b2m.schedule import entry_of
+
+    return entry_of(target, to_remove=to_remove)

@@ -21,8 +21,11 @@ class Events:
         self.kept: list[Event] = []
 
     def emit(self, type_: str, **data: Any) -> None:
-        event: Event = {"type": type_, "at": round(time.time(), 3), **data}
-        if type_ != "progress":
+        self.relay({"type": type_, "at": round(time.time(), 3), **data})
+
+    def relay(self, event: Event) -> None:
+        """Send an event on that happened elsewhere, as it is."""
+        if event["type"] != "progress":
             self.kept.append(event)
         for sink in tuple(self._sinks):
             try:
@@ -30,6 +33,10 @@ class Events:
             except OSError:
                 # Whoever listened has gone, or its disk is full: that must not stop the work half-way.
                 self._sinks.remove(sink)
+
+    def add(self, sink: Sink) -> None:
+        """Send what comes from now on to one more sink."""
+        self._sinks.append(sink)
 
     def warn(self, text: str) -> None:
         self.emit("warning", text=text)

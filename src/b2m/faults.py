@@ -41,6 +41,11 @@ def setting(name: str, usual: float) -> float:
     return float(os.environ.get(f"{VARIABLE}_{name}", usual))
 
 
+def settings() -> dict[str, str]:
+    """Return what tests set in this process's environment, for a process on another host."""
+    return {key: value for key, value in os.environ.items() if key.startswith(VARIABLE)}
+
+
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what only tests set."""
     return {key: value for key, value in os.environ.items() if not key.startswith(VARIABLE)}

@@ -38,6 +38,7 @@ class Pending:
     """What a journal announces and does not settle."""
 
     run: str | None
+    place: Entry | None
     publish: Entry | None
     hold: Entry | None
     switch: Entry | None
@@ -53,13 +54,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, run: str) -> None:
-        """Start the journal of a run of this process; OSError if the disk has no room for it and its reserve."""
+    def begin(self, run: str, place: Entry) -> None:
+        """Start the journal of a run of this process; OSError if the disk has no room for it and its reserve.
+
+        ``place`` is what names the database's files: whoever settles the journal may know nothing of the project.
+        """
         with self._reserve.open("wb") as file:
             file.write(bytes(RESERVE))
             file.flush()
             os.fsync(file.fileno())
-        self.append("run", format=FORMAT, run=run, pid=os.getpid())
+        self.append("run", format=FORMAT, run=run, pid=os.getpid(), place=place)
 
     def append(self, kind: str, **data: Any) -> None:
         """Add an entry; it is on the disk when this returns."""
@@ -136,16 +140,17 @@ def _parse(lines: Iterable[bytes]) -> Iterable[Entry]:
 def pending(entries: Iterable[Entry]) -> Pending:
     """Fold a journal's entries into the acts that are still open; UnknownFormat for another b2m's journal."""
     run: str | None = None
+    place: Entry | None = None
     still: dict[str, Entry | None] = dict.fromkeys(SETTLED_BY)
     for entry in entries:
         kind = entry["kind"]
         if kind == "run":
             if entry.get("format") != FORMAT:
                 raise UnknownFormat(what="journal.jsonl", found=entry.get("format"), known=FORMAT)
-            run = entry["run"]
+            run, place = entry["run"], entry.get("place")
         for act, settled in SETTLED_BY.items():
             if kind == act:
                 still[act] = entry
             elif kind in settled:
                 still[act] = None
-    return Pending(run=run, publish=still["publish"], hold=still["hold"], switch=still["switch"])
+    return Pending(run=run, place=place, publish=still["publish"], hold=still["hold"], switch=still["switch"])

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,49 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who started a run, as ``user@machine``, and the state of the project there; None outside Git."""
+
+    owner: str
+    revision: str | None
+    dirty_tree: bool | None
+
+
+_caller: Caller | None = None
+
+
+def act_for(someone: Caller) -> None:
+    """Run in the name of somebody on another machine from here on."""
+    global _caller
+    _caller = someone
+
+
+def caller(root: Path) -> Caller:
+    """Return who runs this: whoever sits before this machine, unless it acts for somebody on another one."""
+    return _caller or Caller(owner(), *_git(root))
+
+
+def _git(root: Path) -> tuple[str | None, bool | None]:
+    """Return the Git revision of a folder, and whether its files differ from it."""
+
+    def ask(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = ask("rev-parse", "HEAD")
+    changed = ask("status", "--porcelain", "--untracked-files=no") if revision else None
+    return revision, None if changed is None else bool(changed)
+
+
 def owner() -> str:
     """Return who runs this, as ``user@machine``."""
+    if _caller is not None:
+        return _caller.owner
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -115,28 +156,18 @@ class Run:
         return merge_rules(self.target.policy)
 
     @cached_property
-    def _git(self) -> tuple[str | None, bool | None]:
-        def ask(*arguments: str) -> str | None:
-            command = ["git", "-C", str(self.target.root), *arguments]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-            except (OSError, subprocess.TimeoutExpired):
-                return None
-            return done.stdout.strip() if done.returncode == 0 else None
-
-        revision = ask("rev-parse", "HEAD")
-        changed = ask("status", "--porcelain", "--untracked-files=no") if revision else None
-        return revision, None if changed is None else bool(changed)
+    def _caller(self) -> Caller:
+        return caller(self.target.root)
 
     @property
     def revision(self) -> str | None:
         """The Git revision of the project, None outside Git."""
-        return self._git[0]
+        return self._caller.revision
 
     @property
     def dirty_tree(self) -> bool | None:
         """Whether the project differs from that revision."""
-        return self._git[1]
+        return self._caller.dirty_tree
 
     # -- the lease -----------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ def test_no_journal_announces_nothing(journal: Journal) -> None:
 
 
 def test_a_run_that_announced_nothing_is_unfinished_all_the_same(journal: Journal) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     found = journal.pending()
     assert found.anything
     assert (found.run, found.publish, found.hold, found.switch) == ("r1", None, None, None)
@@ -41,7 +41,7 @@ def test_a_run_that_announced_nothing_is_unfinished_all_the_same(journal: Journa
     ],
 )
 def test_an_act_is_open_until_it_is_settled(journal: Journal, act: str, settled: str) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     journal.append(act, what=1)
     open_acts = {name: getattr(journal.pending(), name) for name in ("publish", "hold", "switch")}
     assert open_acts.pop(act) == {"kind": act, "what": 1}
@@ -53,7 +53,7 @@ def test_an_act_is_open_until_it_is_settled(journal: Journal, act: str, settled:
 
 
 def test_settling_one_act_leaves_the_others_open(journal: Journal) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     journal.append("hold", service="web")
     journal.append("switch", new="b")
     journal.append("unswitched")
@@ -63,7 +63,7 @@ def test_settling_one_act_leaves_the_others_open(journal: Journal) -> None:
 
 @pytest.mark.parametrize("keep", range(1, 40, 3))
 def test_a_torn_line_announces_nothing_and_swallows_nothing(journal: Journal, keep: int) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     whole = journal.path.stat().st_size
     journal.append("switch", new="/a/b.db")
     with journal.path.open("r+b") as file:
@@ -81,7 +81,7 @@ def test_another_format_is_refused(journal: Journal) -> None:
 
 
 def test_end_forgets_all_of_it(journal: Journal, tmp_path: Path) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     journal.append("hold")
     journal.end()
     assert list(tmp_path.iterdir()) == []
@@ -110,7 +110,7 @@ class Disk:
 def test_what_was_begun_is_noted_to_its_end_on_a_full_disk(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     journal.append("switch", new="/a/b.db")
     Disk(free, journal.path.with_name("journal.jsonl.reserve"), monkeypatch)
     journal.append("switched")
@@ -120,7 +120,7 @@ def test_what_was_begun_is_noted_to_its_end_on_a_full_disk(
 
 
 def test_without_a_reserve_a_full_disk_is_an_error(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
     assert journal.use_reserve()
     assert not journal.use_reserve()
     Disk(0, journal.path.with_name("journal.jsonl.reserve"), monkeypatch)
@@ -129,7 +129,7 @@ def test_without_a_reserve_a_full_disk_is_an_error(journal: Journal, monkeypatch
 
 
 def test_other_errors_do_not_cost_the_reserve(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.begin("r1")
+    journal.begin("r1", {"db": "ipm"})
 
     def broken(handle: int, data: bytes) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -75,7 +75,17 @@ IN_INVENTORY: list[Row] = [
     (
         "        folder: dbs",
         "        connection: ssh\n        folder: dbs",
-        ["15:21: connection: ssh is not supported yet"],
+        ["22:11: prod is another machine: ipm needs a bucket that it reaches too, and main is a folder here"],
+    ),
+    (
+        "        folder: dbs",
+        "        address: deploy@db.example.org\n        folder: dbs",
+        ["15:9: prod: address is only read with connection: ssh"],
+    ),
+    (
+        "        folder: dbs",
+        "        connection: ssh\n        demo: true\n        folder: dbs",
+        ["15:9: prod: a demo host is made on this machine: connection must be local"],
     ),
     ("        folder: dbs", "        folder: [dbs]", ["15:17: folder: expected text, not a list"]),
     ("        folder: dbs\n", "", ["15:9: groups.servers.hosts.prod.folder is missing"]),

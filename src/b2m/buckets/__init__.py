@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,18 @@ from b2m import secrets
 from b2m.buckets.protocol import Bucket, Capabilities, Counters
 from b2m.errors import InvalidProject
 
-__all__ = ["Bucket", "Capabilities", "Counters", "open_bucket"]
+__all__ = ["Bucket", "Capabilities", "Counters", "create_elsewhere", "open_bucket"]
+
+
+Create = Callable[[str, bytes], None]
+
+_relay: Callable[[str], Create] | None = None
+
+
+def create_elsewhere(relay: Callable[[str], Create]) -> None:
+    """Let another process make the creates of stores in this one's place; ``relay`` is asked by the bucket's name."""
+    global _relay
+    _relay = relay
 
 
 def open_bucket(config: Mapping[str, Any]) -> Bucket:
@@ -19,6 +30,16 @@ def open_bucket(config: Mapping[str, Any]) -> Bucket:
     A folder: ``{"type": "folder", "path": "/srv/bucket"}``; the path is absolute. Stores have the keys of their entry
     in inventory.yaml. InvalidProject for a wrong entry, SecretMissing.
     """
+    if _relay is None or config.get("type") == "folder":
+        return _open(config)
+    from b2m.buckets.relay import RelayedBucket
+
+    # What may change locks stays with whoever makes the creates.
+    near = _open({key: value for key, value in config.items() if key != "locks"})
+    return RelayedBucket(near, _relay(near.name))
+
+
+def _open(config: Mapping[str, Any]) -> Bucket:
     kind = config.get("type")
     if kind == "s3":
         from b2m.buckets.s3 import S3Bucket

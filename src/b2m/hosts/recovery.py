@@ -5,9 +5,12 @@ The guard does it at once, for what is on the host; the next run does it too, an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from b2m.errors import Locked
 from b2m.hosts import switch as switches
+from b2m.hosts.lock import HostLock
 from b2m.hosts.place import Place
 from b2m.hosts.service import Service
 from b2m.journal import Journal
@@ -45,3 +48,25 @@ def recover_host(place: Place, *, service: bool = True) -> list[str]:
         journal.append("released")
         acts.append(f"gave {place.db} back to {held.name}")
     return acts
+
+
+def recover_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Settle what dead runs left in a folder of databases; yield each such database, and what was done, in words.
+
+    For a machine that comes up again: neither project nor bucket is needed, and what only the bucket can tell is left
+    to the next run. A database that a live run or guard is at is left to it.
+    """
+    for path in sorted((folder / ".b2m").glob("*/journal.jsonl")):
+        found = Journal(path).pending().place
+        if found is None:
+            continue
+        # The folder may have been moved since.
+        place = Place.from_json({**found, "folder": folder})
+        try:
+            lock = HostLock(place.state / "lock", place.db, "recover")
+        except Locked:
+            continue
+        try:
+            yield place.db, recover_host(place)
+        finally:
+            lock.close()

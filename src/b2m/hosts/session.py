@@ -128,7 +128,7 @@ class Session:
             path.unlink(missing_ok=True)  # a server that fails every night must not fill the disk
         self.place.work(self.run).mkdir(parents=True)
         self.journal.end()
-        self.journal.begin(self.run)
+        self.journal.begin(self.run, self.place.to_json())
 
     def finish(self) -> None:
         """Forget the journal and the work folder, unless something in them is for the next run to settle."""

@@ -13,7 +13,7 @@ from b2m.run import Run
 
 
 class Shell(Module):
-    """Run a shell command on the host, in the project's folder; its output goes into the run record.
+    """Run a shell command on the host, in the project's folder, by SSH in the host's ``workdir``; its output goes into the run record.
 
     Nothing undoes it. Without a ``timeout`` it may take a minute; inside a hold it counts against ``max_downtime``.
     """
@@ -26,7 +26,7 @@ class Shell(Module):
     reason: str = Field(min_length=1, description="why no module does, for whoever reviews the playbook")
 
     def apply(self, run: Run) -> Outcome:
-        done = run.session.shell(self.run, str(run.target.root))
+        done = run.session.shell(self.run, str(run.target.workdir))
         run.events.emit("shell", command=self.run, reason=self.reason, code=done.code, output=done.output)
         if done.code:
             ended = f"was ended by signal {-done.code}" if done.code < 0 else f"ended with exit code {done.code}"

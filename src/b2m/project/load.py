@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from b2m.project.problems import Position, Problems, suggest
 from b2m.project.reader import RoleSource, TaskReader, read_playbook
 from b2m.project.salvage import salvage
 from b2m.project.scope import Layer, Source
+from b2m.project.strict import secrets_of
 from b2m.project.target import Host, Listed, Target, absolute, resolve
 from b2m.project.tasks import Modules, Playbook, Task
 from b2m.project.usage import variables
@@ -51,14 +52,18 @@ class Project:
         allowed = rules.hosts_of(self.playbooks[db], self.inventory) if db in self.playbooks else ()
         return tuple(host for host in allowed if db in self.hosts[host].file.databases)
 
+    def hosts_here(self, db: str) -> tuple[str, ...]:
+        """Those of ``hosts_of`` whose files are on this machine."""
+        return tuple(host for host in self.hosts_of(db) if self.hosts[host].file.connection == "local")
+
     def variables(self, db: str) -> set[str]:
         """The variables that a database's playbook has, on whichever host."""
         return variables(self.playbooks[db], self.hosts.values())
 
-    def target(self, db: str, host: str = LOCAL, overrides: tuple[Layer, ...] = ()) -> Target:
+    def target(self, db: str, host: str = LOCAL, overrides: tuple[Layer, ...] = (), *, here: bool = False) -> Target:
         """Resolve one database on one host; UsageError for a name that the project does not know.
 
-        ``overrides`` are the variables of ``-e``; InvalidProject if an argument of a role does not take their value.
+        ``here`` says that this process runs on that host. ``overrides`` are the variables of ``-e``; InvalidProject if an argument of a role does not take their value.
         """
         known = self.inventory.databases
         if db not in known:
@@ -81,7 +86,11 @@ class Project:
             for arguments in playbook.includes():
                 arguments.check_overrides(overrides, problems)
             problems.raise_any()
-        return resolve(self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket))
+        target = resolve(
+            self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket), here
+        )
+        told = {name: secrets_of(known) for name, known in self.inventory.messages.items()}
+        return replace(target, messages=told, own_messages=secrets_of(database.messages))
 
     def bucket(self, name: str) -> dict[str, Any]:
         """What ``open_bucket`` needs to know of a bucket: its paths absolute, its secrets still names."""

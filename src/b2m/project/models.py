@@ -10,8 +10,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from b2m.project.schedule import ScheduleFile
 from b2m.project.specs import ArgumentSpec
-from b2m.project.strict import Name, Names, RawTasks, Strict, VarName, Vars, broken_rule
+from b2m.project.strict import Name, Names, RawTasks, SecretName, Secrets, Strict, VarName, Vars, broken_rule
 from b2m.project.units import Duration
 
 STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
@@ -26,13 +27,6 @@ def _file_pattern(value: str) -> str:
         raise broken_rule("a file name is expected, without a folder")
     if value.count("{version}") > 1 or re.search(r"[{}]", value.replace("{version}", "")):
         raise broken_rule("only {version} may stand in braces, once")
-    return value
-
-
-def _secret_name(value: str) -> str:
-    if not re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*", value):
-        # The value is not shown: it may be the secret itself.
-        raise broken_rule("write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment")
     return value
 
 
@@ -55,7 +49,6 @@ def _endpoint(value: str) -> str:
 
 
 Endpoint: TypeAlias = Annotated[str, AfterValidator(_endpoint)]
-SecretName: TypeAlias = Annotated[str, AfterValidator(_secret_name)]
 S3Url: TypeAlias = Annotated[str, _url("s3")]
 B2Url: TypeAlias = Annotated[str, _url("b2")]
 FilePattern: TypeAlias = Annotated[str, AfterValidator(_file_pattern)]
@@ -125,6 +118,8 @@ class PlaybookFile(Strict):
     scenarios: Scenarios = Field(description="the tasks of each state")
     on_refused: RawTasks = Field(default=(), description="tasks after a refusal; they change nothing")
     on_failed: RawTasks = Field(default=(), description="tasks after a failure was undone; they change nothing")
+    on_success: RawTasks = Field(default=(), description="tasks after a sync that went well; they change nothing")
+    schedule: ScheduleFile | None = Field(default=None, description="when it runs by itself: b2m schedule installs it")
 
 
 class RoleFile(Strict):
@@ -196,6 +191,7 @@ class DatabaseFile(Strict):
     direction: Literal["both", "bucket_to_host"] = Field(default="both", description="whether hosts may publish it")
     bucket: Name = Field(description="the bucket that keeps its versions")
     folder: str = Field(default="dbs", min_length=1, description="where the host local has it, relative to the project")
+    messages: Secrets | None = Field(default=None, description="who also gets every message that is sent about it")
 
 
 class HealthFile(Strict):
@@ -212,7 +208,7 @@ class HealthFile(Strict):
 
 
 class ServiceFile(Strict):
-    """The server that opens a database, and the shell commands, run in the project's folder, that make it let go."""
+    """The server that opens a database, and the shell commands, run in the host's workdir, that make it let go."""
 
     stop: str | None = Field(default=None, min_length=1, description="ends the server")
     start: str | None = Field(default=None, min_length=1, description="starts it again")
@@ -244,12 +240,32 @@ class HostDatabaseFile(Strict):
 class HostFile(Strict):
     """One machine that has databases."""
 
-    connection: Literal["local"] = Field(default="local", description="how it is reached")
-    folder: str = Field(min_length=1, description="where its live databases lie, relative to the project")
+    connection: Literal["local", "ssh"] = Field(default="local", description="how it is reached: it is here, or by SSH")
+    address: str | None = Field(
+        default=None, min_length=1, description="user@machine:port, or an alias of ~/.ssh/config; without it, its name"
+    )
+    bootstrap: Literal["manual", "auto"] = Field(
+        default="manual", description="auto: b2m puts itself there when it is missing or too old"
+    )
+    folder: str = Field(
+        min_length=1, description="where its live databases lie, relative to the project; by SSH, to the login's home"
+    )
+    workdir: str | None = Field(
+        default=None, min_length=1, description="where commands run; without it the project, by SSH the login's home"
+    )
     demo: bool = Field(default=False, description="made up on first use, with data and a server to try b2m on")
     vars: Vars = Field(default_factory=dict, description="values for expressions")
     services: dict[Name, ServiceFile] = Field(default_factory=dict, description="the servers that open databases")
     databases: dict[Name, HostDatabaseFile] = Field(description="which databases it has")
+
+    @model_validator(mode="after")
+    def _address_of_another(self) -> HostFile:
+        for key in ("address", "bootstrap"):
+            if self.connection == "local" and key in self.model_fields_set:
+                raise broken_rule(f"{key} is only read with connection: ssh")
+        if self.connection == "ssh" and self.demo:
+            raise broken_rule("a demo host is made on this machine: connection must be local")
+        return self
 
 
 class GroupFile(Strict):
@@ -265,3 +281,6 @@ class InventoryFile(Strict):
     buckets: dict[Name, AnyBucket] = Field(description="where versions are kept")
     databases: dict[Name, DatabaseFile] = Field(description="the databases by their short names")
     groups: dict[Name, GroupFile] = Field(default_factory=dict, description="the hosts, in groups")
+    messages: dict[Name, Secrets] = Field(
+        default_factory=dict, description="who is told: the secrets that hold a Discord webhook or an Apprise address"
+    )

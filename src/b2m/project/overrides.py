@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +24,6 @@ def read_overrides(given: Iterable[str]) -> tuple[Layer, ...]:
     A value is what it would be as a plain YAML scalar: ``7`` a number, ``true`` a boolean, ``'7'`` in quotes a text.
     """
     values: dict[str, Any] = {}
-    places: dict[YamlPath, Position] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
@@ -38,10 +37,15 @@ def read_overrides(given: Iterable[str]) -> tuple[Layer, ...]:
         if name in values:
             raise UsageError(what=f"{FLAG} {text}: {name} is given twice")
         values[name] = typed(value)
-        places[(name,)] = Position(f"{FLAG} {name}", 0, 0)
+    return overrides_of(values)
+
+
+def overrides_of(values: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """The layer of values by name, none if there are none."""
     if not values:
         return ()
-    return (Layer(FLAG, values, Source(Document(FLAG, values, places, places), ())),)
+    places: dict[YamlPath, Position] = {(name,): Position(f"{FLAG} {name}", 0, 0) for name in values}
+    return (Layer(FLAG, values, Source(Document(FLAG, dict(values), places, places), ())),)
 
 
 def typed(text: str) -> Any:

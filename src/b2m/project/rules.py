@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from b2m.project import templates
-from b2m.project.models import LOCAL, InventoryFile
+from b2m.project.models import LOCAL, FolderBucket, InventoryFile
 from b2m.project.names import check_arguments, check_host_names, check_playbook_names
 from b2m.project.problems import Problems, suggest
 from b2m.project.target import Host
@@ -26,6 +26,7 @@ _REPORT_ONLY = {
     "locked": "another run holds the lease",
     "on_refused": "a refused run changes nothing",
     "on_failed": "a failed run was undone",
+    "on_success": "the run is over",
 }
 _KNOWS = "inventory.yaml knows"
 
@@ -76,10 +77,22 @@ def _check_host(inventory: InventoryFile, host: Host, problems: Problems) -> Non
             problems.add(at, f"unknown database {db}{suggest(db, inventory.databases, label=_KNOWS)}")
         if own.service is not None and own.service not in services:
             problems.add(source.at("service"), f"unknown service {own.service}{suggest(own.service, services)}")
+        if host.file.connection == "ssh" and (where := _relative_bucket(inventory, db)):
+            what = (
+                f"{host.name} is another machine: {db} needs a bucket that it reaches too, and {where} is a folder here"
+            )
+            problems.add(at, what)
         if services and "service" not in own.model_fields_set:
             choice = " or ".join([*sorted(services), "null if none opens it"])
             problems.add(at, f"{db} does not say which service opens it; service: {choice}")
     check_host_names(host, problems)
+
+
+def _relative_bucket(inventory: InventoryFile, db: str) -> str | None:
+    """The bucket of a database, if it is a folder that is named from the project's."""
+    name = inventory.databases[db].bucket if db in inventory.databases else ""
+    bucket = inventory.buckets.get(name)
+    return name if isinstance(bucket, FolderBucket) and not bucket.path.startswith("/") else None
 
 
 def check_playbook(playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems) -> None:
@@ -99,6 +112,7 @@ def check_playbook(playbook: Playbook, inventory: InventoryFile, hosts: Mapping[
         if templates.is_template(value):
             problems.add(document.at(("policy", *path)), "no template can stand here: write the value")
     there = [hosts[name] for name in hosts_of(playbook, inventory) if name in hosts]
+    _check_schedule(playbook, inventory, hosts, problems)
     for host in there:
         named = host.name != LOCAL or LOCAL in playbook.hosts
         if database is not None and named and db not in host.file.databases:
@@ -107,10 +121,28 @@ def check_playbook(playbook: Playbook, inventory: InventoryFile, hosts: Mapping[
     for _, tasks in playbook.sections():
         for task, _ in walk(tasks):
             _check_service(task, there, problems)
+            _check_addressee(task, inventory, problems)
     everywhere = all(name in hosts or name in inventory.groups for name in playbook.hosts)
     if everywhere and playbook.lost.isdisjoint(("hosts", "vars")):
         check_playbook_names(playbook, there, problems)
         check_arguments(playbook, there, problems)
+
+
+def _check_schedule(
+    playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems
+) -> None:
+    document, schedule = playbook.document, playbook.schedule
+    for path, leaf in templates.leaves(document.data.get("schedule")):
+        if templates.is_template(leaf):
+            problems.add(document.at(("schedule", *path)), "no template can stand here: write the value")
+            return
+    if schedule is None:
+        return
+    at = document.at(("schedule", "host"))
+    if schedule.host not in hosts:
+        problems.add(at, f"unknown host {schedule.host}{suggest(schedule.host, hosts, label=_KNOWS)}")
+    elif schedule.host not in (allowed := hosts_of(playbook, inventory)):
+        problems.add(at, f"{playbook.file} does not run on {schedule.host}; it runs on: {', '.join(allowed)}")
 
 
 def check_tasks(playbook: Playbook, problems: Problems) -> None:
@@ -161,3 +193,10 @@ def _check_service(task: Task, hosts: Iterable[Host], problems: Problems) -> Non
         if host.group is not None and service not in host.file.services:
             known = suggest(service, host.file.services)
             problems.add(task.source.at(HOLD, "service"), f"host {host.name} has no service {service}{known}")
+
+
+def _check_addressee(task: Task, inventory: InventoryFile, problems: Problems) -> None:
+    to = task.args.get("to") if task.module == "message" else None
+    if isinstance(to, str) and not templates.is_template(to) and to not in inventory.messages:
+        known = suggest(to, inventory.messages, label="messages has")
+        problems.add(task.source.at("message", "to"), f"nobody is called {to} under messages of inventory.yaml{known}")

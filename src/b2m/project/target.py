@@ -52,7 +52,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Target:
-    """One database on one host; paths are absolute."""
+    """One database on one host; paths are absolute, those of another machine as they are there.
+
+    ``here`` is whether this process runs on that host; ``workdir`` is where its commands run.
+    """
 
     root: Path
     db: str
@@ -60,8 +63,12 @@ class Target:
     key: str
     file: str
     direction: Literal["both", "bucket_to_host"]
-    connection: Literal["local"]
+    connection: Literal["local", "ssh"]
+    address: str
+    bootstrap: Literal["manual", "auto"]
+    here: bool
     folder: Path
+    workdir: Path
     demo: bool
     bucket_name: str
     bucket: Mapping[str, Any] = field(repr=False)
@@ -71,6 +78,21 @@ class Target:
     playbook: Playbook = field(repr=False)
     layers: tuple[Layer, ...] = field(repr=False)
     overrides: tuple[Layer, ...] = field(repr=False, default=())
+    messages: Mapping[str, tuple[str, ...]] = field(repr=False, default_factory=dict)  # name -> names of secrets
+    own_messages: tuple[str, ...] = field(repr=False, default=())  # secrets that get what is sent about it, too
+
+    @property
+    def ping(self) -> str | None:
+        """The secret with the address to GET after a success on this host."""
+        schedule = self.playbook.schedule
+        if schedule is None or schedule.ping is None or schedule.host != self.host:
+            return None
+        return schedule.ping.removeprefix("$")
+
+    @property
+    def remote(self) -> bool:
+        """Whether what is done on the host must be done by another process there."""
+        return not self.here
 
     @property
     def policy(self) -> Policy:
@@ -87,7 +109,7 @@ class Target:
         return self.file.replace("{version}", str(version))
 
     def tasks(self, state: str) -> tuple[Task, ...]:
-        """The playbook's tasks of a state, or of ``on_refused`` and ``on_failed``."""
+        """The playbook's tasks of a state, or of ``on_refused``, ``on_failed`` and ``on_success``."""
         return self.playbook.expanded(state)
 
     def facts(self, observed: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -131,21 +153,29 @@ def resolve(
     bucket: Mapping[str, Any],
     overrides: tuple[Layer, ...] = (),
     listed: Mapping[str, Listed] | None = None,
+    here: bool = False,
 ) -> Target:
-    """Everything about one database on one host; the project was found valid before."""
+    """Everything about one database on one host; the project was found valid before.
+
+    ``here`` says that this process runs on the host, however others reach it.
+    """
     own = host.file.databases.get(db, HostDatabaseFile())
-    folder = own.folder or host.file.folder
+    ssh = host.file.connection == "ssh"
+    here = here or not ssh
+    base = (Path.home() if here else Path("~")) if ssh else root
+    folder = base / _expanded(own.folder or host.file.folder, here)
+    workdir = base / _expanded(host.file.workdir or ".", here)
     key = database.key or f"{db}db"
     layers = (*host.layers, playbook.layer)
     facts = {
         "db": {"name": db, "key": key, "file": database.file},
-        "host": {"name": host.name, "folder": str(absolute(root, folder)), "connection": host.file.connection},
+        "host": {"name": host.name, "folder": str(folder), "connection": host.file.connection},
         "python": sys.executable,
         "project": str(root),
     }
     services = {
         name: _service(
-            root,
+            workdir,
             name,
             service,
             Scope({**facts, "service": {"name": name}}, layers, overrides),
@@ -161,7 +191,11 @@ def resolve(
         file=database.file,
         direction=own.direction or database.direction,
         connection=host.file.connection,
-        folder=absolute(root, folder),
+        address=host.file.address or host.name,
+        bootstrap=host.file.bootstrap,
+        here=here,
+        folder=folder,
+        workdir=workdir,
         demo=host.file.demo,
         bucket_name=database.bucket,
         bucket=bucket,
@@ -179,7 +213,11 @@ def absolute(root: Path, path: str) -> Path:
     return root / Path(path).expanduser()
 
 
-def _service(root: Path, name: str, service: ServiceFile, scope: Scope, source: Source) -> Service:
+def _expanded(path: str, here: bool) -> Path:
+    return Path(path).expanduser() if here else Path(path)
+
+
+def _service(workdir: Path, name: str, service: ServiceFile, scope: Scope, source: Source) -> Service:
     def command(text: str | None, *path: str) -> str:
         if text is None:
             return ""
@@ -192,7 +230,7 @@ def _service(root: Path, name: str, service: ServiceFile, scope: Scope, source: 
         away=command(getattr(service, verb), verb),
         back=command(service.start or service.connect, "start" if service.stop else "connect"),
         verb=verb,
-        cwd=str(root),
+        cwd=str(workdir),
         health_url=str(render(health.url, scope, source.below("health", "url"))) if health and health.url else None,
         health_command=(command(health.command, "health", "command") or None) if health else None,
         start_timeout=service.start_timeout,

@@ -37,7 +37,7 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
 }
 # A key that DESIGN promises and nothing reads yet must not look like a typing error.
-_NOT_YET = frozenset({"schedule", "extensions", "bootstrap", "plain", "schema"})
+_NOT_YET = frozenset({"extensions", "plain", "schema"})
 
 
 def validate(
@@ -119,8 +119,6 @@ def _what(model: type[BaseModel], details: list[ErrorDetails], loc: YamlPath, da
     if kind == "missing":
         hint = f": write {last}: [] if nothing is to be done" if loc[:1] == ("scenarios",) and len(loc) == 2 else ""
         return f"{'.'.join(str(step) for step in loc)} is missing{hint}"
-    if last == "connection" and value == "ssh":
-        return "connection: ssh is not supported yet"
     if loc[:1] == ("buckets",) and last == "type" and kind == "literal_error":
         return f"{label}expected folder, s3 or b2, not {describe(value)}"
     expected = [choice for choice in map(_expected, details) if choice]
@@ -164,7 +162,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
 
 
 def _keys_at(model: type[BaseModel], loc: YamlPath, data: Any) -> list[str]:
-    """The keys known where ``loc`` leads to, by walking the declared types; the entry's ``type`` picks one of several."""
+    """The keys known where ``loc`` leads to, by the declared types; an entry's ``type`` picks one of several."""
     entry = data
     for step in loc:
         entry = entry[step]

@@ -39,9 +39,11 @@ def folder_of(project: Project, db: str, host: str) -> Path:
 
 def _require_folder(project: Project, word: str, folder: Path, db: str, host: str) -> None:
     there = Path(os.path.realpath(folder.expanduser()))
-    hosts = [each for each in project.hosts_of(db) if folder_of(project, db, each) == there]
+    hosts = [each for each in project.hosts_here(db) if folder_of(project, db, each) == there]
     if host in hosts or host not in project.hosts:
         return
+    if host not in project.hosts_here(db):
+        raise UsageError(what=f"{word} is a path on this machine, and {host} is another: name the database, {db}")
     hint = f"it has {db} in {folder_of(project, db, host)}"
     if hosts:
         hint = f"it is {db} on {hosts[0]}: add --host {hosts[0]}"

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import DBS, chosen, count, emit, events, for_each, help_of, reported, say, seconds
+from b2m.tasks.frame import (
+    DBS,
+    FLAGS,
+    chosen,
+    count,
+    emit,
+    events,
+    for_each,
+    help_of,
+    reported,
+    say,
+    seconds,
+    the_project,
+)
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -132,4 +147,24 @@ def resume(c: Context, db: list[str], host: str = "", project: str = "", json: b
         for_each(chosen(db, host, project), json, act)
 
 
-TASKS = (runs, doctor, pause, resume)
+@task(
+    **{**FLAGS, "iterable": ["folder"]},
+    help=help_of("project", folder="a folder of databases; may be given several times; without it, the project's here"),
+)
+def recover(c: Context, folder: list[str], project: str = "") -> None:
+    """Finish or undo on this machine what a dead run left, without the bucket; for boot, before the server starts."""
+    with reported(c):
+        from b2m import api
+
+        folders = [Path(each) for each in folder] or api.folders_here(the_project(project))
+        found, wrong = api.recover(folders)
+        for db, acts in found:
+            for act in acts or ["nothing is left to be done without the bucket"]:
+                print(f"{db}  {act}", flush=True)
+        for text in wrong:
+            say(f"b2m: {text}")
+        if wrong:
+            raise Exit(None, 7)
+
+
+TASKS = (runs, doctor, pause, resume, recover)
