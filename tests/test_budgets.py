@@ -72,7 +72,7 @@ HOSTS = VERSIONS | {"versions", "sqlite", "journal", "facts"}
 PROJECT = BOTTOM
 PLAN = HOSTS | {"hosts", "modules", "project", "state", "run"}
 ENGINE = PLAN | {"plan", "report", "engine", "opening", "signals"}
-LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor", "contract"}
+LOOKING = {"records", "overview", "rehearsal", "printing", "ensuring", "doctor", "contract", "importing"}
 API = ENGINE | {"messages", "schedule", "sync", "commands", "adoption", "ending", "looking", "demo", "api"} | LOOKING
 
 MAY_KNOW = {
@@ -112,6 +112,7 @@ MAY_KNOW = {
     "doctor": ENGINE | {"records", "overview", "sync"},
     "contract": ENGINE,
     "schedule": PROJECT | {"project"},
+    "importing": ENGINE,
     "demo": API,
     "api": API | {"remote"},
     "remote": API,

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from b2m.doctor import Diagnosis
     from b2m.ensuring import Ensured
     from b2m.facts import Facts
+    from b2m.importing import Imported
     from b2m.looking import Difference
     from b2m.overview import Seen
     from b2m.plan import Step
     from b2m.project.checks import Report
+    from b2m.project.create import NewService
     from b2m.project.origins import Origin
     from b2m.records import Record
     from b2m.rehearsal import Rehearsed
@@ -42,15 +44,25 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+ALL = "all"
+"""In place of a host: every host that has the database."""
+
 # The worst outcome of several databases decides the exit code.
 SEVERITY = (7, 6, 9, 5, 8, 4, 10)
 
 
-def project(folder: str | None = None) -> Project:
-    """Return the project in ``folder``, or the nearest one upwards; InvalidProject, UsageError."""
-    from b2m.modules import MODULES
+def project(folder: str | None = None, *, checked: bool = False) -> Project:
+    """Return the project in ``folder``, or the nearest one upwards; InvalidProject, UsageError.
 
-    return load_project(find_project(folder or None), MODULES)
+    ``checked``, for what runs playbooks, refuses what ``check`` calls an error, too.
+    """
+    from b2m.modules import MODULES
+    from b2m.project.checks import require_checked
+
+    found = load_project(find_project(folder or None), MODULES)
+    if checked:
+        require_checked(found)
+    return found
 
 
 def targets(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = ()) -> list[Target]:
@@ -68,16 +80,37 @@ def named(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iter
 
     ``variables`` are ``name=value`` texts, the topmost level; UsageError for a name that no playbook in question has.
     """
-    names = list(dict.fromkeys(database_of(found, word, host) for word in dbs))
-    if not names:
+    words = list(dbs)
+    if not words:
         raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
+    found.host(host)
+    names = list(dict.fromkeys(database_of(found, word, host) for word in words))
     if names == ["all"]:
         names = [db for db in found.databases if host in found.hosts_of(db)]
+        if not names:
+            raise errors.UsageError(what=f"no playbook runs on {host}: it has no database of this project")
     overrides = read_overrides(variables)
     chosen = [found.target(db, host, overrides) for db in names]
     if overrides:
         check_known(overrides, set().union(*(found.variables(db) for db in names)))
     return chosen
+
+
+def fleet(found: Project, dbs: Iterable[str], variables: Iterable[str] = ()) -> list[Target]:
+    """Return the named databases on all hosts that have them, except ``local``: first where rows come from.
+
+    A host that only receives a database is brought to what the others have just published.
+    """
+    words = list(dbs)
+    chosen: list[Target] = []
+    for host in found.hosts:
+        there = [db for db in found.databases if host in found.hosts_of(db)]
+        wanted = there if words == ["all"] else [db for db in words if db in there or db not in found.databases]
+        if host != LOCAL and wanted:
+            chosen += targets(found, wanted, host, variables)
+    if not chosen:
+        raise errors.UsageError(what=f"no host has {' or '.join(words) or 'a database that is named: add --db'}")
+    return sorted(chosen, key=lambda target: target.direction == "bucket_to_host")
 
 
 @dataclass(frozen=True)
@@ -88,8 +121,10 @@ class Failure:
     error: errors.B2mError
 
 
-def each(chosen: Iterable[Target], act: Callable[[Target], Result]) -> tuple[list[Result], list[Failure]]:
-    """Do something with each database; one failing does not stop the rest."""
+def each(
+    chosen: Iterable[Target], act: Callable[[Target], Result], *, stop: bool = False
+) -> tuple[list[Result], list[Failure]]:
+    """Do something with each database; one failing does not stop the rest, unless ``stop`` says so."""
     done: list[Result] = []
     failed: list[Failure] = []
     for target in chosen:
@@ -97,6 +132,8 @@ def each(chosen: Iterable[Target], act: Callable[[Target], Result]) -> tuple[lis
             done.append(act(target))
         except errors.B2mError as error:
             failed.append(Failure(target, error))
+            if stop:
+                break
     return done, failed
 
 
@@ -127,11 +164,13 @@ def variables(found: Project, target: Target) -> list[Origin]:
     return origins(found, target)
 
 
-def init(folder: Path, dbs: Iterable[str], host: str, bucket: str) -> tuple[str, ...]:
+def init(
+    folder: Path, dbs: Iterable[str], host: str, bucket: str, service: NewService | None = None
+) -> tuple[str, ...]:
     """Write a new project, and return the names of its files; UsageError if something is in the folder."""
     from b2m.project.create import new_project, write_project
 
-    return write_project(folder, new_project(dbs, host, bucket))
+    return write_project(folder, new_project(dbs, host, bucket, service))
 
 
 # -- on a database's host ----------------------------------------------------------------------------------------
@@ -399,6 +438,13 @@ def unlock(target: Target) -> LeaseView | None:
     bucket = open_bucket(target.bucket)
     read_marker(bucket)
     return break_lease(bucket, target.db, owner())
+
+
+def bucket_import(target: Target, events: Events, source: str, *, everything: bool = False) -> Imported:
+    """Take an earlier tool's plain files over as versions; the newest, or all that follow one another."""
+    from b2m.importing import import_versions
+
+    return import_versions(target, events, source, everything=everything)
 
 
 def bucket_init(found: Project, name: str | None = None) -> Mapping[str, str]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from b2m import errors, records
+from b2m import errors, records, secrets
 from b2m.engine import Engine
+from b2m.hosts import anchor as anchors
 from b2m.hosts import kept as keeping
 from b2m.opening import Opened
 from b2m.report import Recap
@@ -19,24 +20,52 @@ from b2m.state import Verdict, classify
 from b2m.versions import courtesy
 
 
-def ended(found: Opened, run: Run, engine: Engine, before: Verdict, act: Callable[[], None], *, command: str) -> Recap:
-    """Do a run's work, look again, save its record and return its recap; a failure's recap is the error's ``recap``."""
+def ended(
+    found: Opened,
+    run: Run,
+    engine: Engine,
+    before: Verdict,
+    act: Callable[[], None],
+    *,
+    command: str,
+    then: Callable[[Recap], None] | None = None,
+) -> Recap:
+    """Do a run's work, look again, save its record and return its recap; a failure's recap is the error's ``recap``.
+
+    ``then`` is given the recap of a success, before the record is saved; it changes nothing.
+    """
     try:
         act()
         after = _look_again(found, run)
     except BaseException as error:
         if isinstance(error, errors.Interrupted):
             error.outcome = engine.outcome
-        recap = _recap(found, run, engine, before, None, getattr(error, "exit_code", 1))
+        _count_open_hold(found, run)
+        recap = _recap(found, run, engine, before, _outcome(error), getattr(error, "exit_code", 1))
         _record(found, recap, command, error)
         error.recap = recap  # type: ignore[attr-defined]
         raise
-    if run.commit is not None:
-        with contextlib.suppress(errors.BucketError):
-            courtesy.publish(run.bucket, run.target.listed)
-    recap = _recap(found, run, engine, before, after, 0)
+    _tell_other_tools(run)
+    recap = _recap(found, run, engine, before, after.state, 0)
+    if then is not None:
+        then(recap)
     _record(found, recap, command, None)
     return recap
+
+
+def _tell_other_tools(run: Run) -> None:
+    """Put what tools that are not b2m read into the bucket, after something was published."""
+    commit, anchor, target = run.commit, run.facts.anchor, run.target
+    if commit is None:
+        return
+    if target.plain and anchor is not None and anchor.number == commit.number:
+        path = anchors.path_of(run.session.place, anchor)
+        try:
+            courtesy.publish_plain(run.bucket, target.db, target.file_name(commit.number), path)
+        except (errors.BucketError, OSError) as error:
+            run.events.warn(f"v{commit.number} is published, but not as a plain file too: {error}")
+    with contextlib.suppress(errors.BucketError):
+        courtesy.publish(run.bucket, target.listed)
 
 
 def _look_again(found: Opened, run: Run) -> Verdict:
@@ -63,10 +92,23 @@ def carry_strays(found: Opened) -> None:
         f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
         f"some process that had it open still; they are replayed onto the live file"
     )
-    keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy))
+    keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy, found.target.host))
 
 
-def _recap(found: Opened, run: Run, engine: Engine, before: Verdict, after: Verdict | None, code: int) -> Recap:
+def _outcome(error: BaseException) -> str:
+    """Return what a recap says instead of the state after a run that did not go well."""
+    kinds = {errors.Refused: "refused", errors.Locked: "locked"}
+    return next((word for kind, word in kinds.items() if isinstance(error, kind)), "failed")
+
+
+def _count_open_hold(found: Opened, run: Run) -> None:
+    """Count the downtime, so far, of a hold that could not be ended."""
+    hold = found.session.hold
+    if hold is not None and hold.began:
+        run.count_hold(time.monotonic() - hold.began)
+
+
+def _recap(found: Opened, run: Run, engine: Engine, before: Verdict, after: str, code: int) -> Recap:
     counters = run.bucket.counters
     anchor = run.facts.anchor
     return Recap(
@@ -74,7 +116,7 @@ def _recap(found: Opened, run: Run, engine: Engine, before: Verdict, after: Verd
         host=run.target.host,
         run=run.id,
         before=before.state,
-        after=after.state if after else "failed",
+        after=after,
         from_version=run.old_anchor.number if run.old_anchor else None,
         to_version=anchor.number if anchor else None,
         rows=dict(run.rows),
@@ -99,6 +141,7 @@ def _record(found: Opened, recap: Recap, command: str, error: BaseException | No
         "reason": getattr(error, "reason", None),
         "events": found.events.kept,
     }
+    record = secrets.redacted(record)
     with contextlib.suppress(OSError):
         records.save(found.session.place, recap.run, record)
     if recap.tasks["changed"] or recap.tasks["failed"]:

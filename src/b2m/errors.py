@@ -86,6 +86,7 @@ class BucketError(B2mError):
     """bucket {bucket}: {what}"""
 
     exit_code = 9
+    unreachable = False  # whether no answer came at all, to any of the tries
 
 
 class ObjectMissing(BucketError):
@@ -148,21 +149,21 @@ class Unreadable(Refused):
 
 class LiveMissing(Refused):
     """{db}: {path} is gone, but this host had v{version} of it: put the file back, or fetch a version with: \
-b2m download --db {db}"""
+b2m download --db {db} --host {host}"""
 
     reason = "live_missing"
 
 
 class NothingHere(Refused):
     """{db}: there is no file {path} and no version in the bucket: put the database there, then run: \
-b2m sync --db {db}"""
+b2m sync --db {db} --host {host}"""
 
     reason = "nothing_here"
 
 
 class NoBase(Refused):
     """{db}: {path} and v{head} in the bucket exist, but nothing tells which version the file started from; \
-find out with: b2m adopt --db {db}"""
+find out with: b2m adopt --db {db} --host {host}"""
 
     reason = "no_base"
 
@@ -189,7 +190,7 @@ class ClockSkew(Refused):
 
 class ReadOnlyHost(Refused):
     """{db}: {path} has {rows} changed rows, but {host} only receives this database; \
-save them elsewhere, then: b2m download --db {db} --discard"""
+save them elsewhere, then: b2m download --db {db} --host {host} --discard"""
 
     reason = "read_only_host"
 
@@ -210,7 +211,7 @@ class CannotReplay(Refused):
 
 class TooManyDeletes(Refused):
     """{db}: {deleted} of {total} rows of {table} are gone, more than policy.max_deletes allows ({limit}); \
-look with: b2m diff --db {db}"""
+look with: b2m diff --db {db} --host {host}"""
 
     reason = "mass_deletion"
 
@@ -228,13 +229,14 @@ class LiveChanged(Refused):
 
 
 class NotOnHead(Refused):
-    """{db}: the file to upload does not start from v{head}, the newest version; run again: b2m sync --db {db}"""
+    """{db}: the file to upload does not start from v{head}, the newest version; run again: \
+b2m sync --db {db} --host {host}"""
 
     reason = "not_on_head"
 
 
 class NotVerified(Refused):
-    """{db}: {file} was not verified in full; add verify before this task"""
+    """{db}: {file} was not verified in full, {lacks} is missing; add it to the checks of a verify before this task"""
 
     reason = "not_verified"
 
@@ -257,6 +259,12 @@ class InTheWay(Refused):
     reason = "in_the_way"
 
 
+class AlreadyPublished(Refused):
+    """{db} has versions already, the newest is v{version}: only a database without any can be imported"""
+
+    reason = "already_published"
+
+
 class NothingKept(Refused):
     """{db}: {host} keeps no earlier file to roll back to"""
 
@@ -270,14 +278,15 @@ class NoSpace(Refused):
 
 
 class UnsavedRows(Refused):
-    """{db}: {path} has {rows} rows that are in no version; publish them with: b2m sync --db {db}, \
-or drop them with: b2m download --db {db} --discard"""
+    """{db}: {path} has {rows} rows that are in no version; publish them with: b2m sync --db {db} --host {host}, \
+or drop them with: b2m download --db {db} --host {host} --discard"""
 
     reason = "unsaved_rows"
 
 
 class AnchorDamaged(Refused):
-    """{db}: the anchor {path} {what}; fetch it anew with: b2m adopt --db {db}"""
+    """{db}: the anchor {path} {what}; fetch it anew with: \
+b2m adopt --db {db} --host {host}"""
 
     reason = "anchor_damaged"
 

@@ -10,7 +10,7 @@ from typing import Any
 from b2m.overview import ago
 from b2m.records import Record
 from b2m.rehearsal import Rehearsed
-from b2m.report import status_json, status_line, version
+from b2m.report import Recap, status_json, status_line, version
 from b2m.terminal import Column, Row, table
 from b2m.wording import size
 
@@ -24,6 +24,25 @@ RUNS = (
     Column("EXIT"),
     Column("WHEN", drop=5),
 )
+
+
+FLEET = (Column("HOST"), Column("DATABASE"), Column("STATE"), Column("VERSION"), Column("DOWNTIME", drop=1))
+
+
+def fleet_table(
+    wanted: Sequence[tuple[str, str]], recaps: Sequence[Recap], room: int | None, colours: bool
+) -> list[str]:
+    """Return the lines of a table of databases on hosts, in the order in which they were taken.
+
+    The first without a recap failed; those after it were left alone.
+    """
+    rows = [
+        Row((each.host, each.db, each.after, version(each.to_version), f"{each.downtime_ms / 1000:.1f}s"))
+        for each in recaps
+    ]
+    for index, (db, host) in enumerate(wanted[len(recaps) :]):
+        rows.append(Row((host, db, "left alone" if index else "failed", "-", "-"), colour="31"))
+    return table(FLEET, rows, room, colours)
 
 
 def runs_table(found: Sequence[Record], room: int | None, colours: bool) -> list[str]:
@@ -114,9 +133,11 @@ def rehearsal_lines(found: Rehearsed) -> list[str]:
 
 def _event(event: Mapping[str, Any]) -> str | None:
     kind = event.get("type")
+    if kind == "task" and event.get("module") == "message" and event.get("status") == "ok":
+        return None  # what it said is an event of its own
     if kind == "task" and event.get("status") != "started":
         return f"{event.get('status', ''):8}  {event.get('name')}  {event.get('detail') or ''}".rstrip()
-    if kind in ("warning", "message", "recovered"):
+    if kind in ("warning", "message", "recovered", "kept"):
         return f"{kind:8}  {event.get('text')}"
     if kind in ("undone", "undo_failed"):
         return f"{kind:8}  {event.get('name')}  {event.get('text', '')}".rstrip()

@@ -87,7 +87,7 @@ def owner() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def merge_rules(policy: Policy) -> Rules:
+def merge_rules(policy: Policy, host: str) -> Rules:
     """Return a policy's merge rules and limits as the row engine takes them."""
     merge = policy.merge
     return Rules(
@@ -95,6 +95,7 @@ def merge_rules(policy: Policy) -> Rules:
         tables={name: Rule(rule.on_conflict, rule.by) for name, rule in merge.tables.items()},
         max_deletes_rows=policy.max_deletes.rows,
         max_deletes_share=policy.max_deletes.share,
+        host=host,
     )
 
 
@@ -153,7 +154,7 @@ class Run:
 
     @cached_property
     def rules(self) -> Rules:
-        return merge_rules(self.target.policy)
+        return merge_rules(self.target.policy, self.target.host)
 
     @cached_property
     def _caller(self) -> Caller:
@@ -171,13 +172,14 @@ class Run:
 
     # -- the lease -----------------------------------------------------------------------------------------------
 
-    def lease_holds(self) -> None:
+    def lease_holds(self, *, look: bool = True) -> None:
         """Raise LeaseLost if the run has a lease that lapsed: asked before what cannot be taken back.
 
+        Without ``look`` only the time decides: in a hold nobody waits for a store.
         What changes only this host, such as a download, runs without a lease.
         """
         if self.lease is not None:
-            self.lease.ensure()
+            self.lease.ensure(look=look)
 
     # -- looking -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from b2m.engine import Engine
 from b2m.events import Events
 from b2m.facts import BucketFacts, Facts, HostFacts, Live
 from b2m.opening import Opened, locked, opened
-from b2m.plan import Step, plan, work_in
+from b2m.plan import Step, plan
 from b2m.project import Target
+from b2m.project.problems import suggest
 from b2m.report import Recap
 from b2m.run import Run
+from b2m.sqlite.schema import read_schema
 from b2m.state import Verdict, classify
 from b2m.versions import log
 from b2m.wording import size
@@ -56,6 +59,9 @@ def sync(target: Target, events: Events, options: Options = Options()) -> Recap:
             verdict = classify(run.facts)
         engine = Engine(run)
         events.emit("state", db=target.db, host=target.host, state=verdict.state, reason=verdict.reason)
+        if verdict.state == "outdated_db":
+            for what in merge_problems(found):
+                events.warn(what)
         return ended(
             found,
             run,
@@ -63,6 +69,7 @@ def sync(target: Target, events: Events, options: Options = Options()) -> Recap:
             verdict,
             lambda: _sync(found, run, engine, verdict, options),
             command=options.command,
+            then=lambda recap: _tell_success(engine, recap),
         )
 
 
@@ -88,6 +95,20 @@ def _tell(engine: Engine, error: errors.B2mError, state: str) -> None:
         engine.tell(target.tasks("on_failed"), state=state, failure=str(error))
 
 
+def _tell_success(engine: Engine, recap: Recap) -> None:
+    """Run the playbook's ``on_success`` tasks."""
+    known = {
+        "line": recap.line(),
+        "changed": recap.tasks["changed"] > 0,
+        "before": recap.before,
+        "after": recap.after,
+        "from_version": recap.from_version,
+        "to_version": recap.to_version,
+        "rows": dict(recap.rows),
+    }
+    engine.tell(engine.run.target.tasks("on_success"), state=recap.after, recap=known)
+
+
 def heal(found: Opened, run: Run) -> bool:
     """Give a file without an anchor the one it must have started from: a recent version with the very same rows."""
     newest = reversed(log.numbers(found.bucket, found.target.db)[-HEAL_VERSIONS:])
@@ -99,12 +120,39 @@ def heal(found: Opened, run: Run) -> bool:
     return True
 
 
+def merge_problems(found: Opened) -> list[str]:
+    """Return what ``policy.merge`` names and the live file does not have: such a rule settles nothing.
+
+    Each is ``file:line:column: what``; nothing is looked for where there is no live file, or a run is at it.
+    """
+    playbook, session = found.target.playbook, found.session
+    rules = playbook.policy.merge.tables
+    if not rules or not session.place.live().exists():
+        return []
+    with session.live.file().reading() as conn:
+        known = read_schema(conn).tables
+    wrong = []
+    for name, rule in rules.items():
+        path = ("policy", "merge", "tables", name)
+        table = known.get(name)
+        if table is None:
+            what = f"{session.place.live().name} has no table {name}{suggest(name, known)}"
+            wrong.append(f"{playbook.document.key_at(path)}: {what}")
+        elif rule.by is not None and rule.by not in table.values:
+            what = f"{name} has no column {rule.by}{suggest(rule.by, table.values)}"
+            wrong.append(f"{playbook.document.at((*path, 'by'))}: {what}")
+    return wrong
+
+
 def check(target: Target, events: Events) -> tuple[Facts, Verdict, list[Step]]:
     """Return the facts, the state and the plan of a sync, and change nothing."""
     with opened(target, events) as found:
         facts = found.look()
         verdict = classify(facts)
         run = found.run(facts)
+        if facts.on_host.busy is None and facts.on_host.problem is None:
+            for what in merge_problems(found):
+                events.warn(what)
         if verdict.state == "refused":
             return facts, verdict, []
         return facts, verdict, plan(target, target.tasks(verdict.state), facts, run.observed(state=verdict.state))
@@ -119,7 +167,8 @@ def _sync(found: Opened, run: Run, engine: Engine, verdict: Verdict, options: Op
             _work(found, run, engine, options)
         elif verdict.state == "up_to_date":
             tasks = target.tasks("up_to_date")
-            if work_in(plan(target, tasks, run.facts, run.observed(state="up_to_date"))):
+            steps = plan(target, tasks, run.facts, run.observed(state="up_to_date"))
+            if any(step.skip is None for step in steps):
                 engine.apply(tasks, state="up_to_date")
         else:
             assert verdict.refusal is not None
@@ -157,9 +206,10 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
             raise verdict.refusal
         if verdict.state == "outdated_db" and options.publish_only:
             assert run.facts.head is not None
-            raise errors.NotOnHead(db=target.db, head=run.facts.head.number)
+            raise errors.NotOnHead(db=target.db, host=target.host, head=run.facts.head.number)
         if verdict.state != "up_to_date":
             check_space(run)
+            check_owner(run)
             engine.apply(target.tasks(verdict.state), state=verdict.state)
 
 
@@ -200,3 +250,14 @@ def check_space(run: Run) -> None:
         raise errors.NoSpace(
             db=facts.db, folder=run.session.place.folder, free=size(facts.on_host.free), needed=size(needed)
         )
+
+
+def check_owner(run: Run) -> None:
+    """Refuse before anything is done if the file that takes live's place could not be given to live's owner."""
+    path = run.session.place.live()
+    if os.geteuid() == 0 or not path.exists():
+        return
+    found = path.stat()
+    if found.st_uid != os.geteuid() or found.st_gid not in {os.getegid(), *os.getgroups()}:
+        what = f"it belongs to user {found.st_uid} and group {found.st_gid}, to whom this user cannot give a new file"
+        raise errors.Unreadable(db=run.target.db, path=path, what=f"{what}: run b2m as that user, in that group")

@@ -1,6 +1,7 @@
 """A world whose production host is another machine, as far as b2m can tell: another user's home, reached by SSH.
 
 The ops box and its members stay in the test's own folder; ``prod`` and ``prod-stop`` are one server in that home.
+The bucket is one that both reach.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +19,16 @@ from tests.support.sshd import ROOT, Prod
 from tests.support.world import INVENTORY, Done, World
 
 
-@dataclass(frozen=True)
-class Store:
-    """A bucket that both machines reach: its entry of inventory.yaml, and the secrets that it names."""
-
-    entry: Mapping[str, Any]
-    secrets: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The entry as ``open_bucket`` takes it in this process: with the secrets themselves."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, Mapping):
-                return {key: plain(item) for key, item in value.items()}
-            return self.secrets[value[1:]] if isinstance(value, str) and value.startswith("$") else value
-
-        return {key: plain(value) for key, value in self.entry.items()}
-
-    @property
-    def yaml(self) -> str:
-        """The entry below ``main:``; JSON is YAML too."""
-        return "".join(f"    {key}: {json.dumps(value)}\n" for key, value in self.entry.items())
-
-
 class FarWorld(World):
     """A world over SSH."""
 
-    def __init__(self, root: Path, host: Prod, store: Store, *, start_timeout: str = "10s") -> None:
-        self.host, self.store = host, store
+    def __init__(self, root: Path, host: Prod, bucket: Mapping[str, Any], *, start_timeout: str = "10s") -> None:
+        self.host = host
         super().__init__(root, start_timeout=start_timeout)
         base = host.home / root.name.replace(" ", "-")
         self.base = base
         inventory = INVENTORY.format(python="{{ python }}", server="server.py", start_timeout=start_timeout)
-        inventory = inventory.replace("    type: folder\n    path: bucket\n", store.yaml)
+        inventory = inventory.replace("    type: folder\n    path: bucket\n", _yaml(bucket))
         for name in ("prod", "prod-stop"):
             there = f"connection: ssh\n        address: prod\n        folder: {base}/prod/dbs\n        workdir: {base}"
             inventory = inventory.replace(f"      {name}:\n        folder: prod/dbs", f"      {name}:\n        {there}")
@@ -63,10 +39,10 @@ class FarWorld(World):
         own(host, base)
         self.prod, self.state = base / "prod" / "dbs", base / "prod" / "state"
         shutil.rmtree(root / "bucket", ignore_errors=True)
-        self.bucket = open_bucket(store.config)
+        self.bucket = open_bucket(bucket)
         self.bucket_id = init_bucket(self.bucket).id
-        if store.entry["type"] == "folder":
-            own(host, Path(str(store.entry["path"])))
+        if bucket["type"] == "folder":
+            own(host, Path(str(bucket["path"])))
 
     def b2m(
         self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 120, under: Sequence[str] = ()
@@ -78,7 +54,8 @@ class FarWorld(World):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**self.host.environment, **self.store.secrets}
+        """How to get to the host; the bucket's secrets are in this process's own environment."""
+        return self.host.environment
 
     def server(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Command the server as its user: not over SSH, as its service manager would."""
@@ -89,6 +66,11 @@ class FarWorld(World):
         return self.prod if host.startswith("prod") else self.root / host / "dbs"
 
 
+def _yaml(entry: Mapping[str, Any]) -> str:
+    """A bucket's entry below its name; JSON is YAML too."""
+    return "".join(f"    {key}: {json.dumps(value)}\n" for key, value in entry.items())
+
+
 def own(host: Prod, path: Path) -> None:
     """Give a folder, and all in it, to the host's user."""
-    subprocess.run(["chown", "-R", host.user, str(path)], check=True)
+    subprocess.run(["chown", "-R", f"{host.user}:", str(path)], check=True)

@@ -21,6 +21,7 @@ class Hold(Module):
 
     def enter(self, run: Run) -> None:
         """Make the server let go; the guard watches from here on."""
+        run.lease_holds()
         try:
             run.session.take_away(run.service(self.service), run.target.policy.max_downtime, run.shielded)
         except ServiceError as error:

@@ -36,7 +36,7 @@ class Swap(Module):
         return replace(live, on_host=replace(live.on_host, anchor=anchor))
 
     def apply(self, run: Run) -> Outcome:
-        run.lease_holds()
+        run.lease_holds(look=run.session.hold is None)
         assert run.onto is not None
         live = run.live_after_swap()
         # A candidate with rows of ours becomes the next version: it bears that number now, so that one hold is enough.

@@ -2,7 +2,8 @@
 
 from b2m.project.load import Project, find_project, load_project
 from b2m.project.models import LOCAL, STATES, MaxDeletes, Merge, MergeRule, Policy
-from b2m.project.strict import Strict
+from b2m.project.schedule import ScheduleFile as Schedule
+from b2m.project.strict import Name, Strict
 from b2m.project.target import Service, Target
 from b2m.project.tasks import Limits, Modules, Playbook, Task, walk
 from b2m.project.units import Command, Duration, Size
@@ -17,9 +18,11 @@ __all__ = [
     "Merge",
     "MergeRule",
     "Modules",
+    "Name",
     "Playbook",
     "Policy",
     "Project",
+    "Schedule",
     "Service",
     "Size",
     "Strict",

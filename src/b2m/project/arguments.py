@@ -40,23 +40,33 @@ class Arguments:
                 if layer is None:
                     lacking.append(host)
                 else:
-                    self.check_value(name, layer, problems)
+                    self.check_value(name, layer, problems, Scope({}, self.layers(between)))
             if spec.required and lacking:
                 which = "" if len(lacking) == len(levels) else f", and host {', '.join(lacking)} has none"
                 problems.add(self.source.at(), f"role {self.role} needs {name}{which}: give it under vars")
 
-    def check_value(self, name: str, layer: Layer, problems: Problems) -> None:
+    def check_value(self, name: str, layer: Layer, problems: Problems, scope: Scope) -> None:
         """Note the value that a layer gives an argument, if it is known before a run and does not fit."""
         value = layer.values[name]
-        problem = None if templates.has_templates(value) else self.specs[name].problem(value)
+        if templates.has_templates(value):
+            if not scope.settled(value):
+                return
+            try:
+                value = scope[name]
+            except InvalidProject:
+                return  # a run says why
+        problem = self.specs[name].problem(value)
         if problem is not None:
             problems.add(layer.of(name).at(), f"{name} of role {self.role}: {problem}")
 
-    def check_overrides(self, overrides: Iterable[Layer], problems: Problems) -> None:
-        """Note every variable of ``-e`` that an argument does not take."""
-        for layer in overrides:
-            for name in layer.values.keys() & self.specs.keys():
-                self.check_value(name, layer, problems)
+    def check_overrides(self, overrides: Sequence[Layer], between: Iterable[Layer], problems: Problems) -> None:
+        """Note every variable of ``-e`` that an argument does not take, by itself or in what it is given."""
+        layers = self.layers(between)
+        scope = Scope({}, layers, overrides)
+        for name in self.specs:
+            layer = provider(name, (*layers, *overrides))
+            if layer is not None and (layer in overrides or templates.has_templates(layer.values[name])):
+                self.check_value(name, layer, problems, scope)
 
     def check_rendered(self, facts: Mapping[str, Any], between: Iterable[Layer], top: Sequence[Layer]) -> None:
         """Check every value as the role will see it; InvalidProject with all that do not fit."""

@@ -1,6 +1,6 @@
 """``b2m check``: everything that loading refuses, and what a run would refuse or a reviewer should see.
 
-Loading lets these pass, so that a run is not kept from working by a rule of style; the modules guard the data.
+Loading lets these pass, so that looking, downloading and rolling back go on; what runs a playbook refuses its errors.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2m.project.load import INVENTORY, Reading, read_project
+from b2m.project.load import INVENTORY, Project, Reading, read_project
 from b2m.project.models import InventoryFile
 from b2m.project.problems import Position, Problems, suggest
+from b2m.project.proofs import check_proofs
 from b2m.project.rules import hosts_of
 from b2m.project.scope import Layer
 from b2m.project.secrets import note_secrets
@@ -45,16 +46,32 @@ def check_project(root: Path, modules: Modules, overrides: tuple[Layer, ...] = (
     """Check a project, all of it; ``overrides`` are what ``-e`` would set in a run."""
     wrong, odd = Problems(), Problems()
     read = read_project(root, modules, wrong)
+    unread = len(wrong) > 0
+    _check(root, read, wrong, odd, whole=not unread)
+    if not unread:  # what could not be read may be what reads them
+        note_unused(read.playbooks.values(), read.hosts.values(), read.roles, read.role_tasks, odd)
+    _check_overrides(read, overrides, wrong)
+    return Report(tuple(sorted(read.documents)), _findings(wrong), _findings(odd))
+
+
+def require_checked(project: Project) -> None:
+    """Raise InvalidProject for what ``check`` calls an error and loading lets pass."""
+    wrong = Problems()
+    _check(project.root, project, wrong, Problems(), whole=True)
+    wrong.raise_any()
+
+
+def _check(root: Path, read: Reading | Project, wrong: Problems, odd: Problems, *, whole: bool) -> None:
+    """Note what loading lets pass; ``whole``: no task was left out because it could not be understood."""
     for shown, document in read.documents.items():
         note_secrets(document, (root / shown).read_text("utf-8", errors="replace").splitlines(), wrong)
     for playbook in read.playbooks.values():
         for _, tasks in playbook.sections():
             _check_late_rows(tasks, wrong)
+            if whole:
+                check_proofs(tasks, wrong, odd)
     if read.inventory is not None:
         _check_hosts(root, read.inventory, read, wrong, odd)
-    note_unused(read.playbooks.values(), read.hosts.values(), read.roles, read.role_tasks, odd)
-    _check_overrides(read, overrides, wrong)
-    return Report(tuple(sorted(read.documents)), _findings(wrong), _findings(odd))
 
 
 def _findings(problems: Problems) -> tuple[Finding, ...]:
@@ -76,7 +93,7 @@ def _check_late_rows(tasks: Iterable[Task], problems: Problems) -> None:
             problems.add(task.at, f"swap needs the late rows first: a replay from live onto {file}, in the same hold")
 
 
-def _check_hosts(root: Path, inventory: InventoryFile, read: Reading, wrong: Problems, odd: Problems) -> None:
+def _check_hosts(root: Path, inventory: InventoryFile, read: Reading | Project, wrong: Problems, odd: Problems) -> None:
     document = read.documents[INVENTORY]
     for db in inventory.databases:
         if db not in read.playbooks and not _broken(root, read, db):
@@ -97,7 +114,7 @@ def _check_hosts(root: Path, inventory: InventoryFile, read: Reading, wrong: Pro
         _check_host(host, read, inventory, odd)
 
 
-def _check_host(host: Host, read: Reading, inventory: InventoryFile, odd: Problems) -> None:
+def _check_host(host: Host, read: Reading | Project, inventory: InventoryFile, odd: Problems) -> None:
     if host.group is None:
         return
     for name, service in host.file.services.items():
@@ -114,7 +131,7 @@ def _check_host(host: Host, read: Reading, inventory: InventoryFile, odd: Proble
             odd.add(source.document.key_at(source.path), f"{playbook.file} does not run on {host.name}")
 
 
-def _broken(root: Path, read: Reading, db: str) -> bool:
+def _broken(root: Path, read: Reading | Project, db: str) -> bool:
     """Whether a playbook could not be read that may be the one of this database."""
     known = {playbook.file for playbook in read.playbooks.values()}
     if (root / "playbooks" / f"{db}.yaml").exists() and f"playbooks/{db}.yaml" not in known:
@@ -127,8 +144,10 @@ def _check_overrides(read: Reading, overrides: tuple[Layer, ...], wrong: Problem
     known: set[str] = set()
     for playbook in read.playbooks.values():
         known |= variables(playbook, read.hosts.values())
-        for arguments in playbook.includes():
-            arguments.check_overrides(overrides, wrong)
+        allowed = hosts_of(playbook, read.inventory) if read.inventory else ()
+        for host in (read.hosts[name] for name in allowed if name in read.hosts):
+            for arguments in playbook.includes() if overrides else ():
+                arguments.check_overrides(overrides, (*host.layers, playbook.layer), wrong)
     for layer in overrides:
         for name in layer.values.keys() - known:
             wrong.add(layer.of(name).at(), f"no playbook has a variable {name}{suggest(name, known)}")

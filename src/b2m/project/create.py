@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,15 @@ class NewDatabase:
 
 
 @dataclass(frozen=True)
+class NewService:
+    """The commands that stop and start the server that opens the databases; ``health`` is empty or an address."""
+
+    stop: str
+    start: str
+    health: str
+
+
+@dataclass(frozen=True)
 class NewProject:
     """What ``b2m init`` asks for; ``folder`` is where the host has its databases, ``bucket`` a folder's path."""
 
@@ -42,6 +52,7 @@ class NewProject:
     host: str
     folder: str
     bucket: str
+    service: NewService | None = None
 
 
 def new_database(text: str) -> NewDatabase:
@@ -54,8 +65,8 @@ def new_database(text: str) -> NewDatabase:
     return NewDatabase(valid(Name, name, "--db"), valid(FilePattern, file, "--db"))
 
 
-def new_project(dbs: Iterable[str], host: str, bucket: str) -> NewProject:
-    """Read what the flags say, ``host`` as ``prod`` or ``prod=/srv/dbs``; UsageError if it cannot be."""
+def new_databases(dbs: Iterable[str]) -> tuple[NewDatabase, ...]:
+    """Read what each ``--db`` says; UsageError if it cannot be."""
     databases = tuple(map(new_database, dbs))
     if not databases:
         raise UsageError(what="name a database: --db name=file, as in --db ipm=ipm-db-v5.db")
@@ -64,12 +75,31 @@ def new_project(dbs: Iterable[str], host: str, bucket: str) -> NewProject:
         twice = next((one for one in given if given.count(one) > 1), None)
         if twice is not None:
             raise UsageError(what=f"--db: two databases have the {what} {twice}")
-    name, _, folder = host.partition("=")
+    return databases
+
+
+def new_host(text: str) -> tuple[str, str]:
+    """Read ``prod`` or ``prod=/srv/dbs`` as a name and a folder; UsageError if it cannot be."""
+    name, _, folder = text.partition("=")
     if name in ("servers", "local"):
-        raise UsageError(what=f"--host {host}: {name} is taken, choose another name")
+        raise UsageError(what=f"--host {text}: {name} is taken, choose another name")
+    return valid(Name, name, "--host"), folder or "dbs"
+
+
+def new_service(stop: str, start: str, health: str) -> NewService | None:
+    """Read the commands of a server, None if there is none; UsageError if one lacks the other."""
+    if bool(stop) != bool(start) or (health and not stop):
+        raise UsageError(what="--stop and --start belong together, and --health to them")
+    return NewService(stop, start, health) if stop else None
+
+
+def new_project(dbs: Iterable[str], host: str, bucket: str, service: NewService | None = None) -> NewProject:
+    """Read what the flags say, ``host`` as ``prod`` or ``prod=/srv/dbs``; UsageError if it cannot be."""
+    databases = new_databases(dbs)
+    name, folder = new_host(host)
     if not bucket.strip():
         raise UsageError(what="--bucket: write the folder that keeps the versions")
-    return NewProject(databases, valid(Name, name, "--host"), folder or "dbs", bucket)
+    return NewProject(databases, name, folder, bucket, service)
 
 
 def valid(kind: Any, text: str, flag: str) -> str:
@@ -125,8 +155,14 @@ def texts(new: NewProject) -> Mapping[str, str]:
         "roles/renumber/role.yaml": text("renumber.yaml"),
         "tasks.py": text("tasks.py"),
         ".github/workflows/b2m.yml": text("ci.yaml"),
-        ".gitignore": text("gitignore"),
+        ".gitignore": text("gitignore", inside=_inside(new.bucket)),
     }
+
+
+def _inside(path: str) -> str | None:
+    """A path in the project, from its root; None for one that leads out of it."""
+    found = posixpath.normpath(path)
+    return None if found.startswith(("/", "~", "..")) or found == "." else found
 
 
 def _quoted(text: str) -> str:

@@ -50,11 +50,22 @@ FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "refusal": {},
         "reason": {},
         "failure": {},
+        "recap": {
+            "line": "what the run did, in one line",
+            "changed": "true if it changed anything here or in the bucket",
+            "before": "the state before",
+            "after": "the state now",
+            "from_version": "the version that live started from before",
+            "to_version": "the version that it starts from now",
+            "rows": "how many rows were inserted, updated and deleted",
+        },
     }
 )
 """Fact -> its fields and what they are; a fact without fields is a single value."""
 
-ONLY_IN: Mapping[str, str] = MappingProxyType({"refusal": "on_refused", "reason": "on_refused", "failure": "on_failed"})
+ONLY_IN: Mapping[str, str] = MappingProxyType(
+    {"refusal": "on_refused", "reason": "on_refused", "failure": "on_failed", "recap": "on_success"}
+)
 """Facts that exist in one section of a playbook only."""
 
 COMMAND_FACTS: Mapping[str, Mapping[str, str]] = MappingProxyType(

@@ -56,6 +56,15 @@ class Project:
         """Those of ``hosts_of`` whose files are on this machine."""
         return tuple(host for host in self.hosts_of(db) if self.hosts[host].file.connection == "local")
 
+    def host(self, name: str) -> Host:
+        """One host by its name; UsageError for a name that the project does not know, or a group's."""
+        if name in self.hosts:
+            return self.hosts[name]
+        group = self.inventory.groups.get(name)
+        if group is not None:
+            raise UsageError(what=f"{name} is a group; its hosts: {', '.join(group.hosts) or 'none'}")
+        raise UsageError(what=f"unknown host {name}{suggest(name, self.hosts, label=f'{INVENTORY} knows')}")
+
     def variables(self, db: str) -> set[str]:
         """The variables that a database's playbook has, on whichever host."""
         return variables(self.playbooks[db], self.hosts.values())
@@ -68,8 +77,7 @@ class Project:
         known = self.inventory.databases
         if db not in known:
             raise UsageError(what=f"unknown database {db}{suggest(db, known, label=f'{INVENTORY} knows')}")
-        if host not in self.hosts:
-            raise UsageError(what=f"unknown host {host}{suggest(host, self.hosts, label=f'{INVENTORY} knows')}")
+        found = self.host(host)
         if db not in self.playbooks:
             raise UsageError(what=f"there is no playbook for {db}: write playbooks/{db}.yaml")
         playbook = self.playbooks[db]
@@ -78,13 +86,12 @@ class Project:
             raise UsageError(what=f"{playbook.file} does not run on {host}; it runs on: {', '.join(allowed)}")
         database = known[db]
         bucket = self.bucket(database.bucket)
-        found = self.hosts[host]
         if found.group is None:
             found = Host(LOCAL, None, _local_file(database.folder, (db,)), found.layers, found.source)
         if overrides:
             problems = Problems()
             for arguments in playbook.includes():
-                arguments.check_overrides(overrides, problems)
+                arguments.check_overrides(overrides, (*found.layers, playbook.layer), problems)
             problems.raise_any()
         target = resolve(
             self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket), here

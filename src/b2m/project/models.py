@@ -190,6 +190,7 @@ class DatabaseFile(Strict):
     key: str | None = Field(default=None, min_length=1, description="its key in db.toml; without it <name>db")
     direction: Literal["both", "bucket_to_host"] = Field(default="both", description="whether hosts may publish it")
     bucket: Name = Field(description="the bucket that keeps its versions")
+    plain: bool = Field(default=False, description="also keep each version as a plain file, <db>/files/<file>")
     folder: str = Field(default="dbs", min_length=1, description="where the host local has it, relative to the project")
     messages: Secrets | None = Field(default=None, description="who also gets every message that is sent about it")
 

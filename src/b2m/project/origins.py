@@ -17,6 +17,8 @@ from b2m.project.tasks import Playbook
 from b2m.project.yaml import YamlPath
 
 BUILT_IN = "built-in"
+LEVELS = {"db": "inventory", "host": "inventory", "policy": "playbook"}
+"""Which file a built-in value comes from, unless it is a default."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _built_in(project: Project, target: Target, facts: Mapping[str, Any]) -> Ite
     for fact in ("db", "host", "policy"):
         for name, value in facts[fact].items():
             at = _place(project, target, fact, name)
-            yield Origin(f"{fact}.{name}", value, value, BUILT_IN, at)
+            yield Origin(f"{fact}.{name}", value, value, BUILT_IN if at is None else LEVELS[fact], at)
 
 
 def _place(project: Project, target: Target, fact: str, name: str) -> Position | None:

@@ -225,6 +225,8 @@ def read_playbook(
         scenarios={state: tasks(getattr(file.scenarios, state), "scenarios", state) for state in states},
         on_refused=tasks(file.on_refused, "on_refused"),
         on_failed=tasks(file.on_failed, "on_failed"),
+        on_success=tasks(file.on_success, "on_success"),
+        schedule=file.schedule,
         document=document,
         lost=lost,
     )

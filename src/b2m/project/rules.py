@@ -12,6 +12,7 @@ from b2m.project import templates
 from b2m.project.models import LOCAL, FolderBucket, InventoryFile
 from b2m.project.names import check_arguments, check_host_names, check_playbook_names
 from b2m.project.problems import Problems, suggest
+from b2m.project.strict import is_name
 from b2m.project.target import Host
 from b2m.project.tasks import HOLD, Playbook, Task, walk
 from b2m.project.yaml import Document
@@ -132,10 +133,6 @@ def _check_schedule(
     playbook: Playbook, inventory: InventoryFile, hosts: Mapping[str, Host], problems: Problems
 ) -> None:
     document, schedule = playbook.document, playbook.schedule
-    for path, leaf in templates.leaves(document.data.get("schedule")):
-        if templates.is_template(leaf):
-            problems.add(document.at(("schedule", *path)), "no template can stand here: write the value")
-            return
     if schedule is None:
         return
     at = document.at(("schedule", "host"))
@@ -197,6 +194,6 @@ def _check_service(task: Task, hosts: Iterable[Host], problems: Problems) -> Non
 
 def _check_addressee(task: Task, inventory: InventoryFile, problems: Problems) -> None:
     to = task.args.get("to") if task.module == "message" else None
-    if isinstance(to, str) and not templates.is_template(to) and to not in inventory.messages:
+    if isinstance(to, str) and is_name(to) and to not in inventory.messages:
         known = suggest(to, inventory.messages, label="messages has")
         problems.add(task.source.at("message", "to"), f"nobody is called {to} under messages of inventory.yaml{known}")

@@ -77,6 +77,25 @@ class Scope(Mapping[str, Any]):
                 return render(layer.values[name], self._below(index), layer.of(name))
         return self._facts[name]
 
+    def settled(self, value: Any) -> bool:
+        """Whether all that a value names are variables, down to values that name nothing: the same in every run."""
+        for _, leaf in templates.leaves(value):
+            if not templates.is_template(leaf):
+                continue
+            try:
+                names = {reference.name for reference in expressions.read(str(leaf)).references}
+            except TemplateProblem:
+                return False
+            for name in names:
+                above = provider(name, self._top)
+                layer = above or provider(name, self._layers)
+                if layer is None:
+                    return False
+                scope = Scope(self._facts, self._layers) if above else self._below(self._layers.index(layer))
+                if not scope.settled(layer.values[name]):
+                    return False
+        return True
+
     def _below(self, index: int) -> Scope:
         return Scope(self._facts, self._layers[:index], self._top)
 

@@ -63,6 +63,7 @@ class Target:
     key: str
     file: str
     direction: Literal["both", "bucket_to_host"]
+    plain: bool
     connection: Literal["local", "ssh"]
     address: str
     bootstrap: Literal["manual", "auto"]
@@ -190,6 +191,7 @@ def resolve(
         key=key,
         file=database.file,
         direction=own.direction or database.direction,
+        plain=database.plain,
         connection=host.file.connection,
         address=host.file.address or host.name,
         bootstrap=host.file.bootstrap,

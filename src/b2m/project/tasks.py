@@ -13,6 +13,7 @@ from b2m.project import scope as scopes
 from b2m.project.arguments import Arguments
 from b2m.project.models import Policy
 from b2m.project.problems import Position, Problems
+from b2m.project.schedule import ScheduleFile
 from b2m.project.scope import Layer, Scope, Source
 from b2m.project.units import COMMAND
 from b2m.project.wording import validate
@@ -103,11 +104,13 @@ class Playbook:
     scenarios: Mapping[str, tuple[Task, ...]]
     on_refused: tuple[Task, ...]
     on_failed: tuple[Task, ...]
+    on_success: tuple[Task, ...]
+    schedule: ScheduleFile | None
     document: Document
     lost: frozenset[str] = frozenset()
 
     def expanded(self, state: str) -> tuple[Task, ...]:
-        """The tasks of a state, or of ``on_refused`` and ``on_failed``, roles in place as blocks."""
+        """The tasks of a state, or of ``on_refused``, ``on_failed`` and ``on_success``, roles in place as blocks."""
         return dict(self.sections())[state]
 
     def includes(self) -> Iterator[Arguments]:
@@ -120,6 +123,7 @@ class Playbook:
         yield from self.scenarios.items()
         yield "on_refused", self.on_refused
         yield "on_failed", self.on_failed
+        yield "on_success", self.on_success
 
 
 def walk(tasks: Iterable[Task], inside: tuple[Task, ...] = ()) -> Iterator[tuple[Task, tuple[Task, ...]]]:

@@ -37,7 +37,7 @@ _BOUNDS = {
     "less_than_equal": ("at most", "le"),
 }
 # A key that DESIGN promises and nothing reads yet must not look like a typing error.
-_NOT_YET = frozenset({"extensions", "plain", "schema"})
+_NOT_YET = frozenset({"extensions", "schema"})
 
 
 def validate(

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from b2m.tasks import authoring, buckets, changing, contracting, fetching, looking, project, reviewing, upkeep
+from b2m.tasks import (
+    authoring,
+    buckets,
+    changing,
+    contracting,
+    fetching,
+    looking,
+    project,
+    remote,
+    reviewing,
+    scheduling,
+    upkeep,
+)
 
 
 def _namespace() -> Collection:
     root = Collection()
-    for module in (looking, changing, fetching, upkeep, contracting, authoring, reviewing, project):
+    for module in (looking, changing, fetching, upkeep, scheduling, remote, contracting, authoring, reviewing, project):
         for task in module.TASKS:
             root.add_task(task)
     nested = Collection("bucket")

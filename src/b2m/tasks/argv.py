@@ -15,6 +15,7 @@ from invoke.collection import Collection
 from invoke.tasks import Task
 
 OLD_SPELLINGS = ("--status", "--upload", "--download")
+SHARED = ("--project", "--db", "--host", "-e", "--set")
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,}")
 
 
@@ -24,11 +25,23 @@ def rewritten(argv: list[str], namespace: Collection | None) -> list[str]:
         return argv
     if argv[1] in OLD_SPELLINGS:
         argv = [argv[0], argv[1].removeprefix("--"), *argv[2:]]
-    argv = join_nested(argv, namespace)
+    if argv[1] == "help":
+        argv = [argv[0], "--help", *argv[2:]]
+    argv = join_nested(_verb_first(argv), namespace)
     if argv[1] not in namespace.task_names:
         return argv
     words = list(_flagged(argv[2:], namespace[argv[1]]))
     return argv if None in words else [*argv[:2], *(word for word in words if word is not None)]
+
+
+def _verb_first(argv: list[str]) -> list[str]:
+    """Put flags of tasks that stand before the task to the end; Invoke would take -e for one of its own."""
+    at = 1
+    while at + 1 < len(argv) and argv[at].partition("=")[0] in SHARED:
+        if argv[at] == "-e" and "=" not in argv[at + 1]:
+            break
+        at += 1 if argv[at].startswith("--") and "=" in argv[at] else 2
+    return [argv[0], *argv[at:], *argv[1:at]] if 1 < at < len(argv) else argv
 
 
 def join_nested(argv: list[str], namespace: Collection | None) -> list[str]:
@@ -43,27 +56,31 @@ def join_nested(argv: list[str], namespace: Collection | None) -> list[str]:
 
 def flags_of(task: Task[Any]) -> dict[str, bool]:
     """Return a task's flags as they are typed, and whether each takes a value."""
+    texts = dict(task.help)
+    arguments = task.get_arguments(ignore_unknown_help=True)
+    task.help = texts  # Invoke hands each text out once, and the first to ask need not be the one that prints it
     return {
         f"--{name}" if len(name) > 1 else f"-{name}": bool(argument.takes_value)
-        for argument in task.get_arguments(ignore_unknown_help=True)
+        for argument in arguments
         for name in argument.names
     }
 
 
 def takes_names(task: Task[Any]) -> bool:
     """Tell whether a bare word after a task can be a database's name."""
-    return not task.positional and "--db" in flags_of(task)
+    flags = flags_of(task)
+    return "--db" in flags and "--folder" not in flags
 
 
 def _flagged(words: list[str], task: Task[Any]) -> Iterator[str | None]:
     """Yield a task's words with a flag before each bare one; None if a flag among them is unknown."""
     flags = flags_of(task)
-    names = takes_names(task)
+    bare = "--db" if takes_names(task) else "--folder" if "--folder" in flags else None
     left = iter(words)
     for word in left:
         if not word.startswith("-") or word == "-":
-            if names:
-                yield "--id" if RUN_ID.fullmatch(word) and "--id" in flags else "--db"
+            if bare is not None:
+                yield "--id" if RUN_ID.fullmatch(word) and "--id" in flags else bare
             yield word
             continue
         flag, joined, _ = word.partition("=")

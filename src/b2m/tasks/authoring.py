@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +102,20 @@ def vars(
 def _variable_line(one: Origin) -> str:
     import json
 
-    value = f"{one.written}  (known in a run)" if one.later else json.dumps(one.value, ensure_ascii=False)
+    shown = _hidden(one.name, one.written if one.later else one.value)
+    value = f"{shown}  (known in a run)" if one.later else json.dumps(shown, ensure_ascii=False)
     place = f"  {one.at}" if one.at is not None and one.at.line else ""
     hides = "".join(f"; hides {level} {at}" for level, at in one.hides)
     return f"{one.name} = {value}  [{one.level}]{place}{hides}"
+
+
+def _hidden(name: str, value: object) -> object:
+    """Return a variable's value, unless it looks like a secret: what a terminal shows may be pasted anywhere."""
+    from b2m.project import templates
+    from b2m.review.steps import HIDDEN, hidden
+
+    texts = [leaf for _, leaf in templates.leaves(value) if isinstance(leaf, str)]
+    return HIDDEN if any(hidden(name, text) == HIDDEN for text in texts) else value
 
 
 def _variable_json(target: Target, one: Origin) -> dict[str, object]:
@@ -114,8 +125,8 @@ def _variable_json(target: Target, one: Origin) -> dict[str, object]:
         "host": target.host,
         "role": one.role,
         "name": one.name,
-        "value": one.value,
-        "written": one.written,
+        "value": _hidden(one.name, one.value),
+        "written": _hidden(one.name, one.written),
         "later": one.later,
         "level": one.level,
         "at": str(one.at) if one.at is not None else None,
@@ -124,46 +135,81 @@ def _variable_json(target: Target, one: Origin) -> dict[str, object]:
 
 
 @task(
-    positional=["folder"],
-    auto_shortflags=False,
-    iterable=["db"],
+    **{**FLAGS, "iterable": ["db"]},
     help={
         "folder": "the new project's folder; it must be empty or not there yet",
         "db": "a database as name=file, as in ipm=ipm-db-v5.db; may be given several times",
         "host": "the host that has them, and its folder: prod=/srv/dbs",
         "bucket": "the folder that keeps the versions",
+        "stop": "the command that ends the server that opens them; without it, no server does",
+        "start": "the command that starts it again",
+        "health": "the address that answers 2xx when it works",
     },
 )
-def init(c: Context, folder: str, db: list[str], host: str = "", bucket: str = "") -> None:
+def init(
+    c: Context,
+    db: list[str],
+    folder: str = "",
+    host: str = "",
+    bucket: str = "",
+    stop: str = "",
+    start: str = "",
+    health: str = "",
+) -> None:
     """Write a new project: inventory, playbooks, roles, tasks.py, a CI file; asks on a terminal what no flag says."""
     with reported(c):
         from b2m import api
+        from b2m.project.create import new_host, new_service
 
-        if folder.startswith("-"):  # Invoke takes a mistyped flag for the folder
-            raise errors.UsageError(what=f"unknown flag {folder}; see: b2m --help init")
         asks = sys.stdin.isatty() and sys.stderr.isatty()
+        folder = folder or (_ask("The new project's folder", "ops") if asks else "")
+        if not folder:
+            raise errors.UsageError(what="name the new project's folder: b2m init DIR --db name=file")
         dbs = list(db) or (_databases() if asks else [])
-        host = host or (_ask("The host that has them, and its folder", "prod=dbs") if asks else "prod=dbs")
+        host = host or (_ask("The host that has them, and its folder", "prod=dbs", new_host) if asks else "prod=dbs")
         bucket = bucket or (_ask("The folder that keeps the versions", "bucket") if asks else "bucket")
+        if asks and not stop and not start:
+            stop = _ask("The command that stops the server that opens them, or nothing if none does", "")
+            start = _ask("The command that starts it again", "", _something) if stop else ""
+            health = health or (_ask("The address that answers when it works, or nothing", "") if stop else "")
         root = Path(folder).expanduser()
-        for name in api.init(root, dbs, host, bucket):
+        for name in api.init(root, dbs, host, bucket, new_service(stop, start, health)):
             print(root / name, flush=True)
         say(f"next: b2m check --project {folder}; then set the bucket up: b2m bucket.init --project {folder}")
 
 
 def _databases() -> list[str]:
+    from b2m.project.create import new_databases
+
     found: list[str] = []
-    while answer := _ask("A database, as name=file" if not found else "Another one, or nothing", ""):
+    while answer := _ask(
+        "A database, as name=file" if not found else "Another one, or nothing",
+        "",
+        lambda text: new_databases([*found, text]) if text or not found else None,
+    ):
         found.append(answer)
     return found
 
 
-def _ask(question: str, default: str) -> str:
-    say(f"{question}{f' [{default}]' if default else ''}: ")
-    try:
-        return input().strip() or default
-    except EOFError:
-        return default
+def _something(text: str) -> None:
+    if not text:
+        raise errors.UsageError(what="write something")
+
+
+def _ask(question: str, default: str, check: Callable[[str], object] = lambda text: None) -> str:
+    """Ask until the answer will do; at the end of the input it is the default."""
+    while True:
+        say(f"{question}{f' [{default}]' if default else ''}: ")
+        try:
+            answer = input().strip() or default
+        except EOFError:
+            return default
+        try:
+            check(answer)
+        except errors.UsageError as error:
+            say(f"  {error}")
+            continue
+        return answer
 
 
 TASKS = (check, vars, init)

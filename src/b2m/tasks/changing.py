@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,25 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import DBS, WITH_VARIABLES, chosen, emit, events, for_each, help_of, reported, say, seconds
+from b2m.tasks.frame import (
+    DBS,
+    WITH_VARIABLES,
+    chosen,
+    emit,
+    events,
+    for_each,
+    help_of,
+    quietly,
+    reported,
+    say,
+    seconds,
+)
 from b2m.tasks.looking import show_plan
 
 if TYPE_CHECKING:
+    from b2m.events import Events
     from b2m.project import Target
+    from b2m.report import Recap
 
 
 @task(
@@ -28,6 +43,7 @@ if TYPE_CHECKING:
         "set",
         check="change nothing; exit 10 if there is work",
         message="a note for the version",
+        quiet="print nothing if all goes well, everything if not: for cron",
     ),
 )
 def sync(
@@ -41,17 +57,29 @@ def sync(
     json: bool = False,
     wait: str = "",
     message: str = "",
+    quiet: bool = False,
 ) -> None:
     """Bring databases and their bucket in step, as their playbooks say."""
-    with reported(c, json):
+    with quietly(quiet) as anyway, reported(c, json):
         from b2m import api
 
         patience = seconds(wait or None)
-        targets = chosen(db, host, project, [*e, *set_])
+        everywhere = host == api.ALL
+        if everywhere:
+            targets = api.fleet(api.project(project, checked=True), db, [*e, *set_])
+        else:
+            targets = chosen(db, host, project, [*e, *set_], checked=True)
         if check:
             for_each(targets, json, lambda target: show_plan(target, json))
             return
-        _recaps(targets, json, lambda target: api.sync(target, events(json), wait=patience, message=message))
+        _recaps(
+            targets,
+            json,
+            lambda target, told: api.sync(target, told, wait=patience, message=message),
+            ping=True,
+            anyway=anyway,
+            fleet=everywhere,
+        )
 
 
 @task(
@@ -75,9 +103,9 @@ def upload(
 
         patience = seconds(wait or None)
         _recaps(
-            chosen(db, host, project, [*e, *set_]),
+            chosen(db, host, project, [*e, *set_], checked=True),
             json,
-            lambda target: api.upload(target, events(json), wait=patience, message=message),
+            lambda target, told: api.upload(target, told, wait=patience, message=message),
         )
 
 
@@ -109,7 +137,7 @@ def download(
         _recaps(
             chosen(db, host, project),
             json,
-            lambda target: api.download(target, events(json), version=number, discard=discard),
+            lambda target, told: api.download(target, told, version=number, discard=discard),
         )
 
 
@@ -119,7 +147,7 @@ def rollback(c: Context, db: list[str], host: str = "", project: str = "", json:
     with reported(c, json):
         from b2m import api
 
-        _recaps(chosen(db, host, project), json, lambda target: api.rollback(target, events(json)))
+        _recaps(chosen(db, host, project), json, lambda target, told: api.rollback(target, told))
 
 
 @task(**DBS, help=help_of("db", "host", "project", "json", version="adopt this version, whatever differs"))
@@ -169,18 +197,47 @@ def unlock(
         for_each(chosen(db, host, project), json, act)
 
 
-def _recaps(targets: list[Target], as_json: bool, act: Callable[[Target], Any]) -> None:
+def _recaps(
+    targets: list[Target],
+    as_json: bool,
+    act: Callable[[Target, Events], Any],
+    *,
+    ping: bool = False,
+    anyway: list[str] | None = None,
+    fleet: bool = False,
+) -> None:
+    """Print the recap of what is done with each database; ``anyway`` takes what is to be said even of a success.
+
+    A ``fleet`` stops at the first failure, and ends with a table.
+    """
+    from b2m import api
+
+    recaps: list[Recap] = []
+
     def one(target: Target) -> int:
-        recap = act(target)
+        told = events(as_json)
+        with api.telling(target, told, ping=ping):
+            recap = act(target, told)
+        if anyway is not None:
+            anyway.extend(event["text"] for event in told.kept if event.get("about") == "delivery")
+        recaps.append(recap)
         if as_json:
             emit(recap.to_json())
         else:
             print(recap.line(), flush=True)
-            if len(targets) > 1:
+            if len(targets) > 1 and not fleet:
                 print(f"{target.db} success", flush=True)
         return 0
 
-    for_each(targets, as_json, one)
+    def overview() -> None:
+        from b2m.printing import fleet_table
+        from b2m.terminal import coloured, width
+
+        if fleet and not as_json:
+            wanted = [(target.db, target.host) for target in targets]
+            print("\n".join(fleet_table(wanted, recaps, width(sys.stdout), coloured(sys.stdout))), flush=True)
+
+    for_each(targets, as_json, one, overview, stop=fleet)
 
 
 def _version(text: str) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -24,7 +25,7 @@ DBS: dict[str, Any] = {**FLAGS, "iterable": ["db"]}
 
 HELP = {
     "db": "a database of inventory.yaml; may be given several times, or: all",
-    "host": "a host of inventory.yaml; without it, this machine",
+    "host": "a host of inventory.yaml; without it, this machine; for sync also: all",
     "project": "the project's folder; without it, the nearest one upwards that has an inventory.yaml",
     "json": "print JSON lines",
     "e": "set a variable, above every level: -e name=value; may be given several times",
@@ -63,6 +64,39 @@ def reported(c: Context, as_json: bool = False) -> Iterator[None]:
         # Whoever read our output has gone; nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise Exit(None, 1) from None
+
+
+class _Kept(io.TextIOBase):
+    """A stream that keeps what is written to it for later, in one list with another's."""
+
+    def __init__(self, out: IO[str], written: list[tuple[IO[str], str]]) -> None:
+        self._out = out
+        self._written = written
+
+    def write(self, text: str) -> int:
+        self._written.append((self._out, text))
+        return len(text)
+
+
+@contextmanager
+def quietly(wanted: bool) -> Iterator[list[str]]:
+    """Print nothing of what ends well, and everything of what does not; yields what is said of a success anyway."""
+    anyway: list[str] = []
+    if not wanted:
+        yield anyway
+        return
+    written: list[tuple[IO[str], str]] = []
+    with redirect_stdout(_Kept(sys.stdout, written)), redirect_stderr(_Kept(sys.stderr, written)):
+        try:
+            yield anyway
+        except BaseException:
+            anyway.clear()
+            for out, text in written:
+                out.write(text)
+                out.flush()
+            raise
+    for text in anyway:
+        say(f"b2m: {text}")
 
 
 def fail(error: errors.B2mError, as_json: bool) -> NoReturn:
@@ -105,11 +139,21 @@ def events(as_json: bool) -> Events:
     return Events(json_sink(sys.stdout) if as_json else Console())
 
 
-def chosen(db: Sequence[str], host: str | None, project: str | None, variables: Sequence[str] = ()) -> list[Target]:
-    """Return what ``--db``, ``--host`` and ``--project`` name, with the variables of ``-e``."""
+def chosen(
+    db: Sequence[str],
+    host: str | None,
+    project: str | None,
+    variables: Sequence[str] = (),
+    *,
+    checked: bool = False,
+) -> list[Target]:
+    """Return what ``--db``, ``--host`` and ``--project`` name, with the variables of ``-e``.
+
+    ``checked``, for what runs playbooks, refuses what ``b2m check`` calls an error.
+    """
     from b2m import api
 
-    return api.targets(api.project(project), db, host or "local", variables)
+    return api.targets(api.project(project, checked=checked), db, host or "local", variables)
 
 
 def the_project(project: str | None) -> Project:
@@ -140,12 +184,20 @@ def count(flag: str, text: str) -> int:
 
 
 def for_each(
-    targets: Sequence[Target], as_json: bool, act: Callable[[Target], int], then: Callable[[], None] | None = None
+    targets: Sequence[Target],
+    as_json: bool,
+    act: Callable[[Target], int],
+    then: Callable[[], None] | None = None,
+    *,
+    stop: bool = False,
 ) -> None:
-    """Do something with each database, ``then`` something with all, print what failed, leave with the worst code."""
+    """Do something with each database, ``then`` something with all, print what failed, leave with the worst code.
+
+    ``stop`` leaves alone what comes after the first failure.
+    """
     from b2m import api
 
-    codes, failures = api.each(targets, act)
+    codes, failures = api.each(targets, act, stop=stop)
     if then is not None:
         then()
     for failure in failures:

@@ -99,7 +99,8 @@ def plan(
     """Say what a sync would do, step by step; exit 0 if nothing, 10 if something, 8 if it would be refused."""
     with reported(c, json):
         show = show_rehearsal if rehearse else show_plan
-        for_each(chosen(db, host, project, [*e, *set_]), json, lambda target: show(target, json))
+        targets = chosen(db, host, project, [*e, *set_], checked=True)
+        for_each(targets, json, lambda target: show(target, json))
 
 
 def show_plan(target: Target, as_json: bool) -> int:
@@ -186,9 +187,12 @@ def diff(c: Context, db: list[str], host: str = "", project: str = "", json: boo
                 print(f"  schema: {detail}", flush=True)
             for table, count in found.changes.tables.items():
                 print(f"  {table}  +{count.inserted} ~{count.updated} -{count.deleted}", flush=True)
-                for row in (row for row in found.rows if row.table == table):
+                listed = [row for row in found.rows if row.table == table]
+                for row in listed:
                     sign = {"insert": "+", "update": "~", "delete": "-"}[row.kind]
                     print(f"    {sign} {row.old if row.kind == 'delete' else row.new}", flush=True)
+                if count.total > len(listed):
+                    print(f"    {count.total - len(listed)} more; all: --rows {count.total}", flush=True)
             if not found.changes.dirty:
                 print("  the same rows", flush=True)
             return 0

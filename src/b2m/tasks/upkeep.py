@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from b2m.tasks.frame import (
     seconds,
     the_project,
 )
+
+ENDING = re.compile(r"[0-9a-f]{4,}")  # of a run's id
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -58,6 +61,8 @@ def runs(
         from b2m.terminal import coloured, width
 
         newest = count("limit", limit) or None
+        if not id and len(db) == 1 and ENDING.fullmatch(db[0]) and db[0] not in the_project(project or None).databases:
+            id, db = db[0], []
         found: list[Record] = []
         for target in chosen(db or ["all"], host, project):
             found += api.runs(target)
@@ -108,7 +113,7 @@ def pause(
     for_: str = "",
     reason: str = "",
 ) -> None:
-    """Ask every runner on every host to leave databases alone; it ends by itself, or with: b2m resume."""
+    """Ask every sync and upload on every host to leave databases alone; download and rollback still work."""
     with reported(c, json):
         from b2m import api
 

@@ -1,14 +1,15 @@
-"""``db.toml`` in the bucket: which file the newest version of each database is, for tools that are not b2m.
+"""What lies in the bucket for tools that are not b2m: ``db.toml``, and versions as plain files.
 
 It is a courtesy: b2m itself never reads it, and a run does not fail because it could not be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
-from b2m.buckets.protocol import Bucket
+from b2m.buckets.protocol import CHUNK, Bucket
 from b2m.versions import dbtoml, log
 
 NAME = "db.toml"
@@ -31,6 +32,17 @@ def entries(bucket: Bucket, listed: Mapping[str, Listed]) -> dict[str, str]:
         if numbers := log.numbers(bucket, db):
             found[each.key] = each.file.replace("{version}", str(numbers[-1]))
     return found
+
+
+def publish_plain(bucket: Bucket, db: str, name: str, path: Path) -> int:
+    """Put a version's file into the bucket as it is, ``<db>/files/<name>``; return its size in bytes. BucketError."""
+
+    def chunks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+
+    return bucket.put(f"{db}/files/{name}", chunks())
 
 
 def publish(bucket: Bucket, listed: Mapping[str, Listed]) -> None:

@@ -1,0 +1,199 @@
+"""Runs on another host whose connection, agent or machine dies: the server is given back, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import ended, started, sync_of, wait_for
+from tests.support.far import FarWorld
+from tests.support.proof import assert_all_there
+from tests.support.settings import trials
+from tests.support.sshd import Hole
+from tests.support.world import Done
+
+QUICK = {"B2M_FAULT_PING": "0.5", "B2M_FAULT_SILENCE": "4", "B2M_FAULT_LINGER": "3"}
+BACK_WITHIN = 20.0  # seconds: silence, then the undoing, or for a run that hangs the guard
+POINTS = (
+    "before-task:1:download",
+    "before-task:2:snapshot",
+    "before-task:5:replay",
+    "after-journal:hold",
+    "before-task:7:replay",
+    "switch:named",
+    "switch:made",
+    "after-journal:switched",
+    "before-journal:released",
+    "before-journal:publish",
+    "commit-created",
+)
+SOME = POINTS if trials(0, 1) else ("before-task:1:download", "before-task:7:replay", "switch:made", "commit-created")
+
+
+@contextmanager
+def stalled_at(far: FarWorld, point: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a sync whose agent sleeps at a point, and wait until it does."""
+    log = far.base / "points.log"
+    log.unlink(missing_ok=True)
+    faults = {"B2M_FAULT": f"stall:{point}", "B2M_FAULT_LOG": str(log), **QUICK, **env}
+    with started(far, *sync_of(), env={**far.environment, **faults}) as process:
+        wait_for(
+            lambda: process.poll() is not None or (log.exists() and point in log.read_text().split()),
+            f"the agent reached {point}",
+        )
+        assert process.poll() is None, ended(process)
+        yield process
+
+
+def cut_off(process: subprocess.Popen[str]) -> Done:
+    """Wait for a client that lost its agent: one line, exit code 5."""
+    done = ended(process)
+    assert done.code == 5, done
+    error = [line for line in done.json if line["type"] == "error"][-1]
+    assert error["error"] == "HostUnreachable"
+    assert error["text"].startswith("host prod: the connection was cut"), error
+    assert "b2m doctor --host prod" in error["text"]
+    return done
+
+
+def assert_next_run_converges(far: FarWorld, shadow: Path) -> None:
+    """The next run needs no help: every acknowledged row is in the newest version, and ann's too."""
+    wait_for(lambda: far.host.processes("b2m.remote.agent") == [], "the agent ended")
+    done = far.sync()
+    assert done.code == 0, done
+    done = far.sync()
+    assert done.code == 0, done
+    assert_all_there(far, far.restored(), shadow, ["from-ann"])
+    assert_all_there(far, far.live(), shadow, ["from-ann"])
+
+
+@pytest.mark.parametrize("point", SOME)
+def test_the_connection_goes_silent(behind: FarWorld, point: str) -> None:
+    """A middlebox takes everything and passes nothing on: both sides notice, the server is back, the client ends."""
+    far = behind
+    far.server("start")
+    with far.writing() as shadow, Hole(far.host.port) as hole:
+        config = far.root / "ssh_config"
+        config.write_text(far.host.config.read_text().replace(f"Port {far.host.port}", f"Port {hole.port}"))
+        with stalled_at(far, point, B2M_SSH_CONFIG=str(config)) as process:
+            hole.swallow()
+            began = time.monotonic()
+            cut_off(process)
+            assert time.monotonic() - began < 15
+            assert far.serves_within(BACK_WITHIN)
+    assert_next_run_converges(far, shadow)
+
+
+@pytest.mark.parametrize("point", SOME[1:3])
+def test_the_agent_is_killed(behind: FarWorld, point: str) -> None:
+    far = behind
+    far.server("start")
+    with far.writing() as shadow, stalled_at(far, point) as process:
+        for pid in far.host.processes("b2m.remote.agent"):
+            os.kill(pid, signal.SIGKILL)
+        cut_off(process)
+        assert far.serves_within(BACK_WITHIN)
+    assert_next_run_converges(far, shadow)
+
+
+def test_the_hosts_sshd_drops_the_session(behind: FarWorld) -> None:
+    far = behind
+    far.server("start")
+    with far.writing() as shadow, stalled_at(far, "before-task:7:replay") as process:
+        far.host.kill_sessions()
+        cut_off(process)
+        assert far.serves_within(BACK_WITHIN)
+    assert_next_run_converges(far, shadow)
+
+
+def test_the_client_is_killed(behind: FarWorld) -> None:
+    """The agent sees the end of its input, and undoes what it holds."""
+    far = behind
+    far.server("start")
+    with far.writing() as shadow, stalled_at(far, "before-task:7:replay") as process:
+        process.kill()
+        assert far.serves_within(BACK_WITHIN)
+    assert_next_run_converges(far, shadow)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_here_undoes_there(behind: FarWorld, number: signal.Signals, code: int) -> None:
+    far = behind
+    far.server("start")
+    with far.writing() as shadow:
+        with stalled_at(far, "before-task:7:replay") as process:
+            process.send_signal(number)
+            done = ended(process)
+        assert done.code == code, done
+        assert f"b2m: interrupted by signal {number.value}; what was done is undone" in done.err
+        assert "undone" in [line["type"] for line in done.json], "what was undone there is told here"
+        assert far.server("health", "--db", "ipm", check=False).returncode == 0
+        assert far.live().name == "ipm-db-v1.db"
+    assert_next_run_converges(far, shadow)
+
+
+@pytest.mark.parametrize("point", ["before-task:7:replay", "switch:made", "after-journal:switched"])
+def test_the_host_is_rebooted_in_a_hold(behind: FarWorld, point: str) -> None:
+    """All its processes are killed, guard and server too. What comes up again finds a valid file; nothing is lost."""
+    far = behind
+    far.server("start")
+    with far.writing() as shadow, stalled_at(far, point) as process:
+        far.host.reboot()
+        cut_off(process)
+    assert far.query(far.live(), "PRAGMA integrity_check") == [("ok",)], "what a service manager starts finds this"
+    recovered = far.host.sh(f"~/.b2m/current/venv/bin/python -m b2m recover --folder '{far.prod}'", check=False)
+    # The server is down: settling says so, and leaves the rest to the next run; the files are settled.
+    assert recovered.returncode in (0, 7), recovered
+    far.server("start")
+    assert far.server("health", "--db", "ipm", check=False).returncode == 0
+    assert_next_run_converges(far, shadow)
+
+
+def test_a_run_is_one_connection_and_one_process(far: FarWorld) -> None:
+    far.server("start")
+    before = far.host.log.read_text().count("Accepted publickey")
+    done = far.b2m("sync", "--db", "ipm", "--db", "emoji", "--host", "prod", "--json")
+    assert done.code == 0, done
+    assert [line["db"] for line in done.json if line["type"] == "recap"] == ["ipm", "emoji"]
+    assert far.host.log.read_text().count("Accepted publickey") == before + 1
+    wait_for(lambda: far.host.processes("b2m.remote.agent") == [], "the agent ended")
+
+
+@pytest.mark.alone
+def test_a_sync_with_nothing_to_do_takes_less_than_two_seconds(far: FarWorld) -> None:
+    far.server("start")
+    assert far.sync().code == 0
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert far.sync().recap["before"] == "up_to_date"
+        times.append(time.monotonic() - began)
+    assert min(times) < 2.0, times
+
+
+def test_every_task_that_looks_works_over_ssh(far: FarWorld) -> None:
+    far.server("start")
+    assert far.sync().code == 0
+    assert far.post("from-the-api") == 201
+    status = far.status()
+    assert (status["state"], status["dirty"], status["host"]) == ("ready_to_upload", True, "prod")
+    assert far.b2m("plan", "--db", "ipm", "--host", "prod").code == 10
+    assert far.b2m("plan", "--db", "ipm", "--host", "prod", "--rehearse").code == 10
+    assert "from-the-api" in far.b2m("diff", "--db", "ipm", "--host", "prod").out
+    assert far.b2m("doctor", "--db", "ipm", "--host", "prod").code == 0
+    assert far.b2m("contract", "--db", "ipm", "--host", "prod").code == 0
+    (first,) = list(far.b2m("runs", "--db", "ipm", "--host", "prod", "--json").json)
+    assert (first["host"], first["exit_code"]) == ("prod", 0)
+    done = far.b2m("upload", "--db", "ipm", "--host", "prod", "--message", "by hand", "--json")
+    assert done.recap["to_version"] == 2
+    history = far.b2m("history", "--db", "ipm").out
+    assert "by hand" in history
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    assert f"{user}@" in history, "the version's author is who started the run, not the login there"
