@@ -72,7 +72,8 @@ class Project:
     def target(self, db: str, host: str = LOCAL, overrides: tuple[Layer, ...] = (), *, here: bool = False) -> Target:
         """Resolve one database on one host; UsageError for a name that the project does not know.
 
-        ``here`` says that this process runs on that host. ``overrides`` are the variables of ``-e``; InvalidProject if an argument of a role does not take their value.
+        ``here`` says that this process runs on that host. ``overrides`` are the variables of ``-e``; InvalidProject if
+        an argument of a role does not take their value.
         """
         known = self.inventory.databases
         if db not in known:
