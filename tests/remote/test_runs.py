@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from b2m.journal import Journal
 from tests.support.commands import ended, started, sync_of, wait_for
 from tests.support.far import FarWorld
 from tests.support.proof import assert_all_there
@@ -148,7 +150,7 @@ def test_the_host_is_rebooted_in_a_hold(behind: FarWorld, point: str) -> None:
         far.host.reboot()
         cut_off(process)
     assert far.query(far.live(), "PRAGMA integrity_check") == [("ok",)], "what a service manager starts finds this"
-    recovered = far.host.sh(f"~/.b2m/current/venv/bin/python -m b2m recover --folder '{far.prod}'", check=False)
+    recovered = far.host.sh(f"~/.b2m/current/venv/bin/python -I -m b2m.hosts.recovery '{far.prod}'", check=False)
     # The server is down: settling says so, and leaves the rest to the next run; the files are settled.
     assert recovered.returncode in (0, 7), recovered
     far.server("start")
@@ -197,3 +199,35 @@ def test_every_task_that_looks_works_over_ssh(far: FarWorld) -> None:
     assert "by hand" in history
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     assert f"{user}@" in history, "the version's author is who started the run, not the login there"
+
+
+def test_a_host_settles_at_boot_what_died_with_it(behind: FarWorld) -> None:
+    """``schedule`` installs the line; what it says is run as cron would run it."""
+    far = behind
+    playbook = far.root / "playbooks" / "ipm.yaml"
+    text = re.sub(r"^schedule:\n(?: .*\n)+", "", playbook.read_text(), flags=re.MULTILINE)
+    playbook.write_text(text + 'schedule:\n  at: "18:00"\n  tz: UTC\n  host: prod\n')
+    installed = subprocess.run(["crontab", "-l"], capture_output=True, text=True, check=False).stdout
+    far.server("start")
+    try:
+        done = far.b2m("schedule", "--db", "ipm", "--write", "--cron")
+        assert done.code == 0, done
+        assert "settles at boot" in done.out
+        again = far.b2m("schedule", "--db", "ipm", "--write", "--cron")
+        assert again.code == 0, again
+    finally:
+        subprocess.run(["crontab", "-"], input=installed, text=True, check=True)
+    (line,) = far.host.sh("crontab -l").stdout.splitlines()
+    assert line.startswith("@reboot ")
+    with stalled_at(far, "switch:made") as process:
+        far.host.reboot()
+        cut_off(process)
+    far.host.sh(line.removeprefix("@reboot "), check=False)
+    assert (far.prod / ".b2m" / "ipm" / "journal.jsonl").exists(), "what only the bucket can tell is left to a run"
+    assert Journal(far.prod / ".b2m" / "ipm" / "journal.jsonl").pending().switch is None
+    assert far.query(far.live(), "PRAGMA integrity_check") == [("ok",)]
+    far.server("start")
+    done = far.sync()
+    assert done.code == 0, done
+    done = far.b2m("schedule", "--db", "ipm", "--remove")
+    assert far.host.sh("crontab -l", check=False).stdout == ""

@@ -11,6 +11,7 @@ side. When the connection ends, what is under way is interrupted as by SIGTERM: 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
@@ -174,10 +175,8 @@ def main() -> None:
     agent = Agent(channel)
     write(MAGIC + _hello() + b"\n")
     channel.start(agent.on_message)
-    try:
+    with contextlib.suppress(OSError, errors.Interrupted):
         agent.serve()
-    except (OSError, errors.Interrupted):
-        pass
     sys.stderr.flush()
 
 

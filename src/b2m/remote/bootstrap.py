@@ -20,14 +20,14 @@ from typing import Any
 
 from blake3 import blake3
 
-import b2m
-from b2m import errors
+from b2m import __version__, errors
 from b2m.remote import wheels
 from b2m.remote.ssh import Ran, Ssh
 from b2m.wording import size
 
-PACKAGE = Path(b2m.__file__).parent
+PACKAGE = Path(__file__).parents[1]
 LOCK = PACKAGE / "remote" / "host.lock"
+PIP = PACKAGE / "remote" / "pip.lock"
 OLDEST = (3, 11)
 ROOM = 150_000_000  # bytes: what a version takes (85 MB), its wheels, and something to spare
 LONGEST = 900.0  # seconds that an installation may take
@@ -84,7 +84,7 @@ def version_id() -> str:
     for path in _files():
         name, data = path.relative_to(PACKAGE).as_posix().encode(), path.read_bytes()
         digest.update(b"%d %d " % (len(name), len(data)) + name + data)
-    return f"{b2m.__version__}-{digest.hexdigest()[:8]}"
+    return f"{__version__}-{digest.hexdigest()[:8]}"
 
 
 def look(ssh: Ssh) -> Found | None:
@@ -110,7 +110,7 @@ def obstacle(found: Found | None) -> str | None:
     if found.version[:2] < OLDEST:
         return f"its Python is {'.'.join(map(str, found.version))}; install 3.11 or newer there, beside it is enough"
     if not found.venv:
-        return f"its {found.python} cannot make virtual environments; install python3-venv there"
+        return f"its {found.python} makes no virtual environments; install python3-venv there"
     if found.platform != "linux":
         return f"it runs {found.platform}; hosts run Linux"
     if not found.writable:
@@ -163,12 +163,14 @@ def _fetch(found: Found, folder: Path, offline: bool, tell: Tell) -> list[Path]:
     """Fetch the wheels that must be shipped: all of them, or pip where the host's Python comes without it."""
     if not offline and found.ensurepip:
         return []
-    tags = wheels.platforms(found.machine, found.libc)
-    if offline and not tags:
-        libc = " ".join(found.libc).strip() or "unknown"
-        raise wheels.NoWheels(f"no wheels are known for its C library ({libc}); bootstrap without --offline")
     tell("fetching the libraries" if offline else "fetching pip, its Python has none")
-    wheels.download(LOCK, folder, found.version, tags or ["any"], None if offline else "pip")
+    wheels.download(PIP, folder, found.version, ["any"])
+    if offline:
+        tags = wheels.platforms(found.machine, found.libc)
+        if not tags:
+            libc = " ".join(found.libc).strip() or "unknown"
+            raise wheels.NoWheels(f"no wheels are known for its C library ({libc}); bootstrap without --offline")
+        wheels.download(LOCK, folder, found.version, tags)
     return sorted(folder.glob("*.whl"))
 
 

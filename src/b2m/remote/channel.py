@@ -7,6 +7,7 @@ times that long for the end of the connection.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -113,10 +114,8 @@ class Channel:
                 threading.Thread(target=self._ping, daemon=True).start()
 
     def _ping(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.send({"type": "ping"})
-        except OSError:
-            pass
 
 
 def lines(read: Callable[[int], bytes], heard: Callable[[], None] = lambda: None) -> Iterator[bytes]:

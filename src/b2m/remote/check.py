@@ -94,7 +94,7 @@ def _notes(found: Found) -> list[Row]:
     if found.sqlite:
         text = f"{found.sqlite} is what the host's Python has; b2m brings its own"
         if not wal_is_safe(found.sqlite):
-            text = f"{found.sqlite} has the WAL-reset bug; update what opens the databases there (3.51.3, 3.50.7, 3.44.6)"
+            text = f"{found.sqlite} has the WAL-reset bug; the server there should use 3.51.3, 3.50.7 or 3.44.6"
         rows.append(Row("sqlite", "ok" if wal_is_safe(found.sqlite) else "note", text))
     if found.kills:
         text = "KillUserProcesses=yes would kill the guard of a run that was cut off; run there: loginctl enable-linger"

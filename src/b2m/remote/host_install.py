@@ -40,6 +40,7 @@ def install(base: Path, name: str, token: str, offline: bool) -> str:
             wait_for(lock)
             if works(version):
                 switch(base, version)
+                prune(base, version)
                 return "there already"
             build(new, offline)
             if not works(new):
@@ -67,12 +68,13 @@ def wait_for(lock: IO[str]) -> None:
 def build(new: Path, offline: bool) -> None:
     """Make lib/ and venv/ in a folder; the venv finds lib by a path relative to itself, so that it can be renamed."""
     with tarfile.open(new / "lib.tar.gz") as package:
-        # An older Python has no filters; the archive was made by the b2m that sent this.
-        package.extractall(new / "lib", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        package.extraction_filter = getattr(tarfile, "data_filter", None)  # the oldest Pythons have none
+        package.extractall(new / "lib")
     (new / "lib.tar.gz").unlink()
     wheels = new / "wheels"
     shipped = sorted(wheels.glob("pip-*.whl"))
-    ran("make a virtual environment", sys.executable, "-m", "venv", *(["--without-pip"] if shipped else []), new / "venv")
+    without_pip = ["--without-pip"] if shipped else []
+    ran("make a virtual environment", sys.executable, "-m", "venv", *without_pip, new / "venv")
     python = new / "venv" / "bin" / "python"
     pip = [python, f"{shipped[0]}/pip"] if shipped else [python, "-m", "pip"]
     where = ["--no-index", "--find-links", wheels] if offline else []

@@ -7,13 +7,15 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TypeVar
 
 from b2m.remote.address import Address, Route
 
+T = TypeVar("T")
 USER_TIMEOUT = 10_000  # milliseconds that sent bytes may stay unacknowledged
 
 
@@ -102,3 +104,24 @@ def _last_line(said: IO[bytes]) -> str:
     said.seek(0)
     lines = [line.strip() for line in said.read(65536).decode("utf-8", "replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+def bounded(function: Callable[[], T], seconds: float) -> T:
+    """Return what a function returns; TimeoutError if it takes longer, leaving its thread to itself."""
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    def work() -> None:
+        try:
+            outcome.append((function(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from b2m import errors
 from b2m.remote import known_hosts
 from b2m.remote.address import Address, Route, resolve
-from b2m.remote.sockets import Line, open_line
+from b2m.remote.sockets import Line, bounded, open_line
+from b2m.remote.transfer import upload
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "Ran", "Ssh"]
 
-T = TypeVar("T")
 STALL = 30.0  # seconds that a file transfer may stand still
 
 
@@ -49,7 +48,7 @@ class Ran:
     def last_words(self) -> str:
         """The last line that the command said, for an error message."""
         lines = (self.err.strip() or self.out.strip()).decode("utf-8", "replace").splitlines()
-        return lines[-1].strip() if lines else "nothing was said"
+        return lines[-1].strip() if lines else "a signal ended it" if self.code == -1 else f"exit code {self.code}"
 
 
 class Ssh:
@@ -81,7 +80,7 @@ class Ssh:
         route = resolve(self.address)
         limit = 3 * self.address.connect_timeout
         try:
-            _bounded(lambda: self._connect(route), limit)
+            bounded(lambda: self._connect(route), limit)
         except TimeoutError:
             self.close()
             what = f"no connection within {limit:g} s; try: {self.address.command()}"
@@ -121,15 +120,12 @@ class Ssh:
         """Write a file on the host: under a temporary name, made durable, then renamed over what was there."""
         folder, name = posixpath.split(remote)
         beside = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}")
-        try:
-            with self._guarded(STALL, f"writing {remote}"):
-                sftp = self.client.open_sftp()
-        except OSError as error:
-            raise self.address.unreachable(f"cannot transfer files ({error}); enable sftp in its sshd_config") from None
+        with self._guarded(STALL, f"writing {remote}"):
+            sftp = self._sftp()
         try:
             sftp.get_channel().settimeout(STALL)
             try:
-                _upload(sftp, local, beside, mode)
+                upload(sftp, local, beside, mode)
                 sftp.posix_rename(beside, remote)
             except TimeoutError:
                 self.close()
@@ -145,6 +141,16 @@ class Ssh:
         finally:
             with suppress(OSError, EOFError):
                 sftp.close()
+
+    def _sftp(self) -> SFTPClient:
+        from paramiko import SSHException
+
+        try:
+            return self.client.open_sftp()
+        except (SSHException, EOFError):
+            if not self._alive:
+                raise
+            raise self.address.unreachable("it transfers no files; enable sftp in its sshd_config") from None
 
     def close(self) -> None:
         """End the connection and everything that waits for it; may be called from any thread, any number of times."""
@@ -243,8 +249,10 @@ class Ssh:
         except (SSHException, EOFError, OSError) as error:
             if time.monotonic() - began >= timeout:
                 raise self._lost(f"{doing} took longer than {timeout:g} s") from None
-            if isinstance(error, OSError) and self._alive:
-                raise
+            if self._alive:
+                raise self.address.unreachable(
+                    f"{doing}: it refused ({error}); try: {self.address.command()}"
+                ) from None
             raise self._lost(f"the connection was lost during: {doing}") from None
         finally:
             timer.cancel()
@@ -277,36 +285,3 @@ def _drain(read: Callable[[int], bytes], output: bytearray) -> None:
     with suppress(OSError, EOFError):
         while data := read(32768):
             output += data
-
-
-def _upload(sftp: SFTPClient, local: Path | bytes, remote: str, mode: int) -> None:
-    source = BytesIO(local) if isinstance(local, bytes) else local.open("rb")
-    with source, sftp.open(remote, "wxb") as file:
-        file.set_pipelined(True)
-        file.chmod(mode)
-        while data := source.read(32768):
-            file.write(data)
-        file.flush()
-        with suppress(OSError):  # a server that is not OpenSSH's may not know it
-            sftp._request(200, "fsync@openssh.com", file.handle)
-
-
-def _bounded(function: Callable[[], T], seconds: float) -> T:
-    """Return what a function returns; TimeoutError if it takes longer, leaving its thread to itself."""
-    outcome: list[tuple[T | None, BaseException | None]] = []
-
-    def work() -> None:
-        try:
-            outcome.append((function(), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise TimeoutError
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]

@@ -31,18 +31,14 @@ def platforms(machine: str, libc: tuple[str, str]) -> list[str]:
     return newer + named
 
 
-def download(lock: Path, folder: Path, version: Sequence[int], tags: Sequence[str], only: str | None = None) -> None:
-    """Fetch the wheels of a lock file, or ``only`` one package of it; NoWheels says what could not be had."""
-    wanted = lock
-    if only is not None:
-        wanted = folder / f"{only}.lock"
-        wanted.write_text(_entry(lock.read_text(encoding="utf-8"), only), encoding="utf-8")
+def download(lock: Path, folder: Path, version: Sequence[int], tags: Sequence[str]) -> None:
+    """Fetch the wheels of a lock file for a Python version and platforms; NoWheels says what could not be had."""
     command = [*_pip(), "--quiet", "download", "--require-hashes", "--only-binary=:all:", "--no-deps", "--no-input"]
     command += ["--implementation", "cp", "--python-version", f"{version[0]}.{version[1]}"]
     command += [word for tag in tags for word in ("--platform", tag)]
     try:
         ran = subprocess.run(
-            [*command, "--disable-pip-version-check", "-d", str(folder), "-r", str(wanted)],
+            [*command, "--disable-pip-version-check", "-d", str(folder), "-r", str(lock)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -66,11 +62,3 @@ def _pip() -> list[str]:
         if bundled:
             return [sys.executable, f"{bundled[-1]}/pip"]
     raise NoWheels(f"{sys.executable} has no pip to fetch the wheels with; run: uv pip install pip")
-
-
-def _entry(lock: str, package: str) -> str:
-    """One package's lines of a lock file: its pin, and the hashes below it."""
-    lines = lock.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith(f"{package}=="))
-    last = next((n for n in range(first + 1, len(lines)) if not lines[n].startswith(" ")), len(lines))
-    return "\n".join(lines[first:last]) + "\n"

@@ -1,0 +1,27 @@
+"""Writing a file on a host over SFTP."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paramiko import SFTPClient
+
+EXTENDED = 200  # SSH_FXP_EXTENDED
+PIECE = 32768
+
+
+def upload(sftp: SFTPClient, local: Path | bytes, remote: str, mode: int) -> None:
+    """Make a new file with this content and mode, durable; OSError if there is one already, or no room."""
+    source = BytesIO(local) if isinstance(local, bytes) else local.open("rb")
+    with source, sftp.open(remote, "wxb") as file:
+        file.set_pipelined(True)
+        file.chmod(mode)
+        while data := source.read(PIECE):
+            file.write(data)
+        file.flush()
+        with suppress(OSError):  # a server that is not OpenSSH's may not know it
+            sftp._request(EXTENDED, "fsync@openssh.com", file.handle)
