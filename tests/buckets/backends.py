@@ -18,6 +18,11 @@ class Backend:
     name: str
     make: Callable[[Path], Mapping[str, object]]  # returns the config; any process can open the bucket from it
     vanish: Callable[[Mapping[str, object]], None]
+    create_requests: int = 1  # what a create costs that meets nobody
+    create_copies: int = 1  # how often it sends the content
+    pace: int = 1  # how many times longer its creates take than a folder's: tests do so many fewer
+    large: int = 50  # megabytes that pass in
+    grown: int = 12  # further megabytes of memory
 
 
 def _make_folder(tmp: Path) -> Mapping[str, object]:
@@ -33,7 +38,7 @@ BACKENDS = [Backend("folder", _make_folder, _remove_folder)]
 
 
 class LosesAnswers:
-    """A bucket whose creates are applied although their caller is told something else."""
+    """A bucket whose creates and puts are applied although their caller is told something else."""
 
     def __init__(self, inner: Bucket, answer: type[BucketError] = BucketError) -> None:
         self.inner = inner
@@ -47,6 +52,10 @@ class LosesAnswers:
         if self.answer is ObjectExists:
             raise ObjectExists(bucket=self.inner.name, name=name)
         raise self.answer(bucket=self.inner.name, what="the connection was reset")
+
+    def put(self, name: str, data: bytes) -> int:
+        self.inner.put(name, data)
+        raise BucketError(bucket=self.inner.name, what="the connection was reset")
 
 
 def opened(config: Mapping[str, object]) -> Bucket:

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from b2m.buckets import Bucket, open_bucket
+from tests.buckets.b2_backends import B2_BACKENDS
 from tests.buckets.backends import BACKENDS, Backend
+from tests.buckets.s3_backends import S3_BACKENDS
 
 Config = Mapping[str, object]
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+@pytest.fixture(params=[*BACKENDS, *S3_BACKENDS, *B2_BACKENDS], ids=lambda backend: backend.name)
 def backend(request: pytest.FixtureRequest) -> Backend:
     found = request.param
     assert isinstance(found, Backend)

@@ -229,13 +229,14 @@ def test_the_time_that_a_renewal_takes_counts_against_it(
     bucket: Bucket, take: Take, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = take(ttl=60.0)
-    create = bucket.create
+    put = bucket.put
 
-    def slow(name: str, data: bytes) -> None:
-        create(name, data)
+    def slow(name: str, data: bytes) -> int:
+        size = put(name, data)
         clock.now += 50  # the process was stopped just here
+        return size
 
-    monkeypatch.setattr(bucket, "create", slow)
+    monkeypatch.setattr(bucket, "put", slow)
     lease.renew()
     with pytest.raises(LeaseLost, match="not renewed for 50 s"):
         lease.ensure(look=False)
@@ -380,18 +381,19 @@ def test_a_claim_of_a_newer_b2m_is_refused(bucket: Bucket, take: Take) -> None:
 
 def test_the_thread_renews_and_remembers_what_failed(bucket: Bucket, tmp_path: Path) -> None:
     renewed, failed = threading.Event(), threading.Event()
-    create = bucket.create
+    put = bucket.put
     outcomes = iter([BucketError(bucket="b", what="timed out"), ValueError("a bug of a library")])
 
-    def sometimes(name: str, data: bytes) -> None:
+    def sometimes(name: str, data: Any) -> int:
         if ".renew." in name and (error := next(outcomes, None)):
             failed.set()
             raise error
-        create(name, data)
+        size = put(name, data)
         if ".renew." in name:
             renewed.set()
+        return size
 
-    bucket.create = sometimes  # type: ignore[method-assign]
+    bucket.put = sometimes  # type: ignore[method-assign]
     with acquire(bucket, "ipm", owner="a", host="h", work="w", reason="r", ttl=3.0, seen=tmp_path / "seen") as lease:
         assert failed.wait(10)
         assert renewed.wait(10)

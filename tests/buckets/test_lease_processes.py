@@ -14,6 +14,7 @@ import pytest
 from b2m.buckets import Bucket, open_bucket
 from b2m.buckets.lease import Lease, acquire, look
 from b2m.errors import LeaseLost, Locked
+from tests.buckets.backends import Backend
 from tests.buckets.conftest import Config
 from tests.support.processes import running, together
 from tests.support.settings import trials
@@ -45,8 +46,10 @@ def _race(index: int, barrier: Barrier, config: Config, folder: Path, rounds: in
     return epochs
 
 
-def test_in_every_round_exactly_one_of_eight_processes_gets_the_lease(config: Config, tmp_path: Path) -> None:
-    rounds = trials(ci=20, full=50)
+def test_in_every_round_exactly_one_of_eight_processes_gets_the_lease(
+    backend: Backend, config: Config, tmp_path: Path
+) -> None:
+    rounds = max(4, trials(ci=20, full=50) // backend.pace)
     epochs = together(_race, RACERS, config, tmp_path, rounds)
     winners = [[racer[number] for racer in epochs if racer[number]] for number in range(rounds)]
     assert winners == [[number] for number in range(1, rounds + 1)]
@@ -67,8 +70,8 @@ def _count(index: int, barrier: Barrier, config: Config, folder: Path, times: in
     return epochs
 
 
-def test_no_two_processes_are_inside_at_the_same_time(config: Config, tmp_path: Path) -> None:
-    times = trials(ci=5, full=50)
+def test_no_two_processes_are_inside_at_the_same_time(backend: Backend, config: Config, tmp_path: Path) -> None:
+    times = max(2, trials(ci=5, full=50) // backend.pace)
     (tmp_path / "number").write_text("")
     epochs = together(_count, 4, config, tmp_path, times)
     assert (tmp_path / "number").read_text() == str(4 * times)
@@ -112,11 +115,14 @@ def test_a_killed_run_s_lease_goes_to_another_after_its_ttl(bucket: Bucket, conf
     assert 1.0 < time.monotonic() - began < 10
 
 
-def test_a_living_run_s_lease_outlasts_its_ttl(bucket: Bucket, config: Config, tmp_path: Path) -> None:
-    with running(_hold, config, tmp_path, 1.5) as (_, connection):
+def test_a_living_run_s_lease_outlasts_its_ttl(
+    backend: Backend, bucket: Bucket, config: Config, tmp_path: Path
+) -> None:
+    ttl = 1.5 if backend.pace == 1 else 4.5
+    with running(_hold, config, tmp_path, ttl) as (_, connection):
         assert connection.recv() == 1
         with pytest.raises(Locked):
-            _take(bucket, "ours", tmp_path, wait=5.0)
+            _take(bucket, "ours", tmp_path, wait=3.4 * ttl)
         connection.send(True)
         assert connection.recv() == "held"
     seen = look(bucket, "ipm")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from b2m.remote.address import Address
@@ -24,6 +26,7 @@ from b2m.remote.address import Address
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "b2mt"
+NUMBERS = count()  # one process may have several hosts
 
 CONFIG = """\
 ListenAddress 127.0.0.1
@@ -41,7 +44,7 @@ AllowUsers {user}
 MaxStartups 200
 MaxSessions 200
 PrintMotd no
-Subsystem sftp internal-sftp
+Subsystem sftp {sftp}
 {more}
 """
 
@@ -76,8 +79,8 @@ class Prod:
 
     def __init__(self) -> None:
         _sweep()
-        self.user = f"{PREFIX}{os.getpid()}"
-        self.folder = Path(tempfile.mkdtemp(prefix="b2m-prod-"))
+        self.user = f"{PREFIX}{os.getpid()}n{next(NUMBERS)}"
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.user}-"))
         self.folder.chmod(0o755)
         self.home = self.folder / "home of prod"
         self.identity = self.folder / "id_ed25519"
@@ -117,12 +120,12 @@ class Prod:
         kind, key = Path(f"{self.host_key}.pub").read_text().split()[:2]
         self.known_hosts.write_text(f"[127.0.0.1]:* {kind} {key}\n")
 
-    def start(self, more: str = "") -> None:
+    def start(self, more: str = "", sftp: str = "internal-sftp") -> None:
         """Start the listener, and wait until it answers; ``more`` is added to its configuration."""
         assert SSHD is not None
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.folder / "sshd_config"
-        settings = {"port": self.port, "key": self.host_key, "user": self.user, "more": more}
+        settings = {"port": self.port, "key": self.host_key, "user": self.user, "more": more, "sftp": sftp}
         config.write_text(CONFIG.format(**settings, authorized=self.folder / "authorized"))
         with self.log.open("ab") as log:
             self._listener = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log)
@@ -145,14 +148,14 @@ class Prod:
             self._listener.wait()
             self._listener = None
 
-    def restart(self, more: str = "") -> None:
+    def restart(self, **configuration: str) -> None:
         self.stop()
-        self.start(more)
+        self.start(**configuration)
 
     @contextmanager
-    def configured(self, more: str) -> Iterator[None]:
-        """Let sshd run with more in its configuration while the block lasts."""
-        self.restart(more)
+    def configured(self, **configuration: str) -> Iterator[None]:
+        """Let sshd run with another configuration (see ``start``) while the block lasts."""
+        self.restart(**configuration)
         try:
             yield
         finally:
@@ -189,7 +192,7 @@ class Prod:
         """Kill every process of the host at once, whatever it is at, and start its sshd again."""
         sessions = self.sessions()
         self.stop()
-        _kill([*self.processes(), *sessions])
+        _kill([*sessions, *self.processes()])
         while self.processes():
             _kill(self.processes())
         self.start()
@@ -387,12 +390,17 @@ def _remove_user(name: str) -> None:
 
 
 def _sweep() -> None:
-    """Remove the users of test sessions that were killed."""
-    for user in pwd.getpwall():
-        pid = user.pw_name.removeprefix(PREFIX)
-        if user.pw_name.startswith(PREFIX) and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-            with suppress(KeyError):
-                _remove_user(user.pw_name)
+    """Remove the users and folders of test sessions that were killed."""
+
+    def is_dead(name: str) -> bool:
+        found = re.match(rf"{PREFIX}(\d+)n\d+", name)
+        return found is not None and not Path("/proc", found[1]).exists()
+
+    for user in [user.pw_name for user in pwd.getpwall() if is_dead(user.pw_name)]:
+        with suppress(KeyError):
+            _remove_user(user)
+    for path in [path for path in Path(tempfile.gettempdir()).iterdir() if is_dead(path.name)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 # -- processes -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -126,7 +127,7 @@ class World:
         shutil.copytree(ROOT / "roles", root / "roles")
         (root / "playbooks").mkdir()
         for name in ("ipm", "emoji"):
-            text = (ROOT / "playbooks" / f"{name}.yaml").read_text()
+            text = re.sub(r"(?m)^schedule: .*\n\n", "", (ROOT / "playbooks" / f"{name}.yaml").read_text())
             (root / "playbooks" / f"{name}.yaml").write_text(
                 text.replace("hosts: [demo, demo-stop, team]", "hosts: [production, team]")
             )

@@ -17,6 +17,7 @@ from pathlib import Path
 from b2m.buckets.clock import Clock, SystemClock
 from b2m.buckets.lease_held import Lease
 from b2m.buckets.lease_objects import (
+    SIGN,
     Claim,
     LeaseView,
     claim_name,
@@ -99,8 +100,7 @@ def abandon(bucket: Bucket, db: str, work: str) -> bool:
     _, claim = read_holder(bucket, db)
     if claim is None or claim.work != work:
         return False
-    with suppress(ObjectExists):
-        bucket.create(release_name(db, claim.epoch), b"{}\n")
+    bucket.put(release_name(db, claim.epoch), SIGN)
     return True
 
 
@@ -133,8 +133,7 @@ def break_lease(bucket: Bucket, db: str, who: str) -> LeaseView | None:
     if not _create_claim(bucket, claim):
         winner = read_claim(bucket, db, claim.epoch)
         raise Locked(db=db, owner=winner.owner, since=winner.taken)
-    with suppress(ObjectExists):
-        bucket.create(release_name(db, claim.epoch), b"{}\n")
+    bucket.put(release_name(db, claim.epoch), SIGN)
     return view(broken, ledger.renewals, clock.wall())
 
 

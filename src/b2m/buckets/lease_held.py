@@ -7,9 +7,9 @@ from contextlib import suppress
 from types import TracebackType
 
 from b2m.buckets.clock import Clock
-from b2m.buckets.lease_objects import Claim, read_ledger, release_name, renewal_name
+from b2m.buckets.lease_objects import SIGN, Claim, read_ledger, release_name, renewal_name
 from b2m.buckets.protocol import Bucket
-from b2m.errors import BucketError, LeaseLost, ObjectExists
+from b2m.errors import BucketError, LeaseLost
 
 # The holder stops itself well before an observer may call it dead.
 _LAPSES_AFTER = 0.8
@@ -60,9 +60,8 @@ class Lease:
         # A process that was stopped for long must not revive a lease that others may have taken meanwhile.
         self.ensure()
         number = self._renewals + 1
-        # The only writer of this name is this lease, so that a name that exists is our own lost answer.
-        with suppress(ObjectExists):
-            self._bucket.create(renewal_name(self.db, self.epoch, number), b"{}\n")
+        # The only writer of this name is this lease: a put will do, which in some stores costs less than a create.
+        self._bucket.put(renewal_name(self.db, self.epoch, number), SIGN)
         with self._lock:
             self._renewals = number
             self._renewed = max(self._renewed, began)
@@ -77,8 +76,7 @@ class Lease:
             self._thread.join(timeout=5)
         if self._released:
             return
-        with suppress(ObjectExists):
-            self._bucket.create(release_name(self.db, self.epoch), b"{}\n")
+        self._bucket.put(release_name(self.db, self.epoch), SIGN)
         self._released = True
 
     def __enter__(self) -> Lease:

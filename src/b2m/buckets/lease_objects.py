@@ -6,7 +6,8 @@
     <db>/lease/00000012.renew.00000003.json   the third sign of life
     <db>/lease/00000012.release.json          it was given back
 
-All are created, never replaced. The claim with the highest number, the epoch, decides; the others are history.
+A claim is created; the others have one writer, their claim's holder, and always one content, ``SIGN``: they are put.
+None is ever changed. The claim with the highest number, the epoch, decides; the others are history.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from b2m.buckets.protocol import Bucket
 from b2m.errors import ObjectDamaged, ObjectMissing, UnknownFormat
 
 FORMAT = 1
+SIGN = b"{}\n"
 
 _ATTEMPTS = 5
 

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from b2m.errors import UsageError
 
@@ -93,6 +93,15 @@ class Bucket(Protocol):
 
     def probe(self) -> Capabilities:
         """Find out with objects of its own, removed again, what the store really does."""
+        ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A bucket in which a creation may be decided before everybody sees it."""
+
+    def settle(self, db: str) -> None:
+        """Make seen what was decided for a database by somebody who died then; BucketError."""
         ...
 
 
