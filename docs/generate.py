@@ -143,8 +143,8 @@ def words(field: Schema) -> str:
     if "$ref" in field:
         heading = title(str(field["$ref"]).rpartition("/")[2])
         return f"[{heading}](#{heading.replace(' ', '-')})"
-    if "anyOf" in field:
-        return " or ".join(words(each) for each in field["anyOf"])
+    if "anyOf" in field or "oneOf" in field:
+        return " or ".join(words(each) for each in field.get("anyOf") or field["oneOf"])
     if "enum" in field:
         return " or ".join(f"`{each}`" for each in field["enum"])
     if "const" in field:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import sshd
 from tests.support.world import World
 
 
@@ -30,3 +31,20 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "a project")
     yield made
     made.server("stop", check=False)
+
+
+@pytest.fixture(scope="session")
+def prod_host() -> Iterator[sshd.Prod]:
+    """Another host: an sshd on this machine, and a user of its own. Skipped where that cannot be had."""
+    if why := sshd.missing():
+        pytest.skip(why)
+    made = sshd.Prod()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def bootstrapped(prod_host: sshd.Prod) -> sshd.Prod:
+    """The same host with the tests' own b2m as its agent."""
+    prod_host.bootstrap_with_tests_own()
+    return prod_host

@@ -48,11 +48,17 @@ ROOT = Path(__file__).resolve().parents[1]
         ("b2m runs ipm", "b2m runs --db ipm"),
         # A database may be called as a task is; and nobody means to run two tasks.
         ("b2m sync test", "b2m sync --db test"),
+        ("b2m --project ops status", "b2m status --project ops"),
+        ("b2m --project=ops bucket init", "b2m bucket.init --project=ops"),
+        ("b2m -e x=1 --host ann sync ipm", "b2m sync --db ipm -e x=1 --host ann"),
+        ("b2m help", "b2m --help"),
+        ("b2m help sync", "b2m --help sync"),
         # These are not b2m's to change.
+        ("b2m -e sync ipm", "b2m -e sync ipm"),
         ("b2m", "b2m"),
         ("b2m --list", "b2m --list"),
         ("b2m --help sync", "b2m --help sync"),
-        ("b2m init folder --db ipm=ipm.db", "b2m init folder --db ipm=ipm.db"),
+        ("b2m init folder --db ipm=ipm.db", "b2m init --folder folder --db ipm=ipm.db"),
         ("b2m snyc ipm", "b2m snyc ipm"),
         ("b2m sync ipm --hots prod", "b2m sync ipm --hots prod"),
         ("b2m sync --bd ipm", "b2m sync --bd ipm"),

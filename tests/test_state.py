@@ -93,7 +93,7 @@ def facts(**changed: Any) -> Facts:
 
 
 UNREADABLE = errors.Unreadable(db="ipm", path="/dbs/ipm-db-v3.db", what="permission denied")
-DAMAGED = errors.AnchorDamaged(db="ipm", path="/dbs/.b2m/ipm/a.db", what="is gone")
+DAMAGED = errors.AnchorDamaged(db="ipm", host="prod", path="/dbs/.b2m/ipm/a.db", what="is gone")
 BUSY = Holder("20260217T000000Z-0000", 4711, "2026-02-17T00:00:00+00:00")
 LOST = "the bucket /mnt/b has no b2m.json: it is not set up, or not mounted"
 NEW = {"exists": True, "anchor": None, "head": None, "dirty": True}

@@ -49,7 +49,7 @@ def adopt(target: Target, events: Events, *, version: int | None) -> Adoption:
         if facts.in_bucket.problem is not None:
             raise errors.BucketLost(db=target.db, what=facts.in_bucket.problem)
         if not found.session.place.live().exists() or facts.head is None:
-            raise errors.NothingHere(db=target.db, path=facts.live.path)
+            raise errors.NothingHere(db=target.db, host=target.host, path=facts.live.path)
         damaged = isinstance(facts.on_host.problem, errors.AnchorDamaged)
         if facts.on_host.problem is not None and not damaged:
             raise facts.on_host.problem

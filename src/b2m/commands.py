@@ -75,13 +75,13 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
     with locked(target, events) as found:
         facts = _usable(found)
         if facts.head is None:
-            raise errors.NothingHere(db=target.db, path=facts.live.path)
+            raise errors.NothingHere(db=target.db, host=target.host, path=facts.live.path)
         wanted = version or facts.head.number
         if version is not None:
             known_version(found, version)
         if facts.live.exists and facts.live.dirty and not discard:
             path, count = facts.live.path, facts.live.changed_rows or "unknown"
-            raise errors.UnsavedRows(db=target.db, path=path, rows=count)
+            raise errors.UnsavedRows(db=target.db, host=target.host, path=path, rows=count)
         run = found.run(facts)
         engine = Engine(run)
         same = facts.anchor is not None and facts.anchor.number == wanted and facts.in_bucket.ancestry == "ok"

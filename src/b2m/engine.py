@@ -63,7 +63,7 @@ class Engine:
             raise failure from error
 
     def tell(self, tasks: Iterable[Task], **facts: Any) -> None:
-        """Run the tasks of ``on_refused`` or ``on_failed``: what goes wrong in them is only reported."""
+        """Run tasks that only tell of a refusal, a failure or a success: what goes wrong in them is only reported."""
         try:
             self._tasks(tasks, facts)
         except Exception as error:
@@ -159,6 +159,8 @@ class Engine:
                 try:
                     if isinstance(module, Hold):
                         self._release()
+                    elif not module.undoes():
+                        continue
                     else:
                         module.undo(self.run)
                     self.tally["undone"] += 1
@@ -166,6 +168,8 @@ class Engine:
                 except Exception as error:
                     self.run.events.emit("undo_failed", name=name, module=module.key, text=str(error))
                     first = first or error
+            if self.run.commit is not None:
+                self.run.events.emit("kept", text=f"v{self.run.commit.number} is published")
         if first is not None:
             target = self.run.target
             raise errors.UndoFailed(

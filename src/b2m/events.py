@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from b2m import secrets
+
 Event = dict[str, Any]
 Sink = Callable[[Event], None]
 
@@ -21,7 +23,8 @@ class Events:
         self.kept: list[Event] = []
 
     def emit(self, type_: str, **data: Any) -> None:
-        self.relay({"type": type_, "at": round(time.time(), 3), **data})
+        event = {"type": type_, "at": round(time.time(), 3), **data}
+        self.relay(event if type_ == "progress" else secrets.redacted(event))
 
     def relay(self, event: Event) -> None:
         """Send an event on that happened elsewhere, as it is."""

@@ -32,10 +32,10 @@ def diff(target: Target, events: Events, limit: int) -> Difference:
         anchor = anchors.load(session.place)
         if not path.exists():
             if anchor is not None:
-                raise errors.LiveMissing(db=target.db, path=path, version=anchor.number)
-            raise errors.NothingHere(db=target.db, path=path)
+                raise errors.LiveMissing(db=target.db, host=target.host, path=path, version=anchor.number)
+            raise errors.NothingHere(db=target.db, host=target.host, path=path)
         if anchor is None:
-            raise errors.NoBase(db=target.db, path=path, head="?")
+            raise errors.NoBase(db=target.db, host=target.host, path=path, head="?")
         base = anchors.check(session.place, anchor)
         live = session.live.file()
         changes = diffs.compare(base, live)

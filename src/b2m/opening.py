@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from b2m.buckets import open_bucket
 from b2m.buckets.lease import LeaseView, abandon, look
 from b2m.buckets.marker import read_marker
 from b2m.buckets.pause import read_pause
-from b2m.buckets.protocol import Bucket
+from b2m.buckets.protocol import Bucket, Settles
 from b2m.events import Events
 from b2m.facts import BucketFacts, Facts, HostFacts, LeaseFacts
 from b2m.failures import as_failure
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.place import Place
+from b2m.hosts.service import Service
 from b2m.hosts.session import Session
+from b2m.journal import Pending
 from b2m.project import Target
 from b2m.run import Run, new_run_id
 from b2m.signals import Signals
@@ -129,7 +131,7 @@ def settle(found: Opened) -> None:
         return
     found.events.emit("recovering", run=pending.run)
     try:
-        acts = session.recover()
+        acts = session.recover(_service_now(found.target, pending))
     except Exception as error:
         raise errors.UndoFailed(
             what=f"{found.target.db}: run {pending.run} was cut off, and settling it failed: {error}"
@@ -140,6 +142,9 @@ def settle(found: Opened) -> None:
         if read_marker(found.bucket).id != entry["anchor"]["bucket_id"]:
             what = f"run {pending.run} was cut off while it published v{entry['number']} to another bucket"
             raise errors.BucketLost(db=found.target.db, what=what)
+        # A version that shows up later would be merged with its own rows.
+        if isinstance(found.bucket, Settles):
+            found.bucket.settle(found.target.db)
         try:
             commit = log.read(found.bucket, found.target.db, entry["number"])
         except errors.ObjectMissing:
@@ -160,6 +165,13 @@ def settle(found: Opened) -> None:
         found.events.emit("recovered", run=pending.run, text=act)
 
 
+def _service_now(target: Target, pending: Pending) -> Service | None:
+    """Return the service of a hold that is open, as the inventory has it now; None if it is not there any more."""
+    name = pending.hold["service"]["name"] if pending.hold is not None else ""
+    now = target.services.get(name)
+    return Service(**asdict(now)) if now is not None else None
+
+
 def look_at_bucket(bucket: Bucket, db: str, anchor: Anchor | None, work_id: str | None) -> BucketFacts:
     """Return what the bucket shows of a database; a bucket that is not there, or not set up, is a fact, no error."""
     try:
@@ -169,7 +181,8 @@ def look_at_bucket(bucket: Bucket, db: str, anchor: Anchor | None, work_id: str 
     except errors.ObjectDamaged:
         raise
     except errors.BucketError as error:
-        return BucketFacts(problem=f"the bucket {bucket.name} cannot be reached: {error.fields['what']}")
+        what = str(error.fields["what"]).partition("; ")[0]  # what to do now is said once, by who refuses
+        return BucketFacts(problem=f"the bucket {bucket.name} cannot be reached: {what}")
     head = log.head(bucket, db)
     known = anchor is not None and anchor.bucket_id == marker.id
     ancestry: log.Ancestry = "ok"

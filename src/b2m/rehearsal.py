@@ -97,6 +97,7 @@ def rehearse(target: Target, events: Events) -> Rehearsed:
 
 def _rehearsed(run: Run, tasks: Iterable[Task], verdict: Verdict) -> Rehearsed:
     engine = Rehearsal(run)
+    facts = run.facts  # those of the tasks are what a run would make of them
     refusal: errors.B2mError | None = None
     try:
         check_space(run)
@@ -105,7 +106,7 @@ def _rehearsed(run: Run, tasks: Iterable[Task], verdict: Verdict) -> Rehearsed:
         refusal = error
     last = records.last_hold(run.session.place)
     return Rehearsed(
-        facts=run.facts,
+        facts=facts,
         verdict=verdict,
         work=True,
         refusal=refusal,
@@ -185,9 +186,11 @@ class Rehearsal(Engine):
         if isinstance(module, Upload):
             return self._packed(module)
         if isinstance(module, Swap):
+            if lacks := session.unproven(module.file):
+                raise errors.NotVerified(db=self.run.target.db, file=module.file, lacks=", ".join(lacks))
             self._swapped = module.file
             live = self.run.live_after_swap()
-            self.run.facts = self.run.facts.with_live(dirty=live.dirty, rows=live.rows)
+            self.run.facts = module.foresee(self.run.facts.with_live(dirty=live.dirty, rows=live.rows))
             return None
         if isinstance(module, Replay) and module.from_ == "live":
             return self._late(module)
@@ -231,4 +234,5 @@ class Rehearsal(Engine):
         numbers = log.numbers(run.bucket, facts.db)
         number = numbers[-1] + 1 if head and numbers else 1
         self.upload = session.send(DryBucket(run.bucket), module.file, number).bytes
+        run.facts = module.foresee(facts)  # whether the file then has an older number, for one
         return Outcome("ok", f"v{number}, {what}, {size(self.upload)} to send")

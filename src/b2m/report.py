@@ -52,7 +52,8 @@ class Recap:
             f"{version(self.from_version)} -> {version(self.to_version)}",
             f"rows +{self.rows['inserted']} ~{self.rows['updated']} -{self.rows['deleted']}",
             f"tasks {tasks}",
-            f"downtime {self.downtime_ms / 1000:.1f}s",
+            # After exit code 7 the server is away still.
+            f"downtime {self.downtime_ms / 1000:.1f}s{' and counting' if self.exit_code == 7 and self.holds else ''}",
             f"up {size(self.bytes_up)}",
             f"total {self.total_ms / 1000:.1f}s",
             f"run {self.run}",
@@ -163,6 +164,8 @@ class Console:
             self._line(f"{event['db']}@{event['host']} is {event['state']}{reason}", "state")
         elif kind == "undone":
             self._line(f"undone   {event['name']}", "undone")
+        elif kind == "kept":
+            self._line(f"kept     {event['text']}", "undone")
         elif kind == "undo_failed":
             self._line(f"failed   to undo {event['name']}: {event['text']}", "failed")
         elif kind == "warning":

@@ -19,11 +19,48 @@ FILE = "B2M_SECRETS_FILE"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
+SHORTEST = 6  # characters: a shorter value stands in texts by chance
+
 _given: dict[str, str] = {}
+_read: dict[str, str] = {}
 
 
 def read(name: str) -> str:
     """Return the value of a secret; SecretMissing if there is none, or its file cannot be used."""
+    _read[name] = _value(name)
+    return _read[name]
+
+
+def redacted(value: Any) -> Any:
+    """Return lists, mappings and texts with the name of each known secret in the place of its value.
+
+    Known are those that were read or given here, and those of the file that ``B2M_SECRETS_FILE`` names.
+    """
+    known = {text: name for name, text in _known().items() if len(text) >= SHORTEST}
+    return _redacted(value, known) if known else value
+
+
+def _known() -> dict[str, str]:
+    shared = os.environ.get(FILE)
+    try:
+        lines = _lines(FILE, Path(shared)) if shared else {}
+    except SecretMissing:
+        lines = {}  # whoever needs one of them is told
+    return {**lines, **_given, **_read}
+
+
+def _redacted(value: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _redacted(inner, known) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(inner, known) for inner in value]
+    if isinstance(value, str):
+        for text, name in known.items():
+            value = value.replace(text, f"(secret {name})")
+    return value
+
+
+def _value(name: str) -> str:
     found = _given.get(name) or os.environ.get(name)
     if found:
         return found

@@ -94,15 +94,15 @@ TABLE: tuple[tuple[Callable[[Facts], bool], Callable[[Facts], Verdict]], ...] = 
     (lambda f: f.on_host.problem is not None, _refuse(_problem)),
     (
         lambda f: f.anchor is not None and not f.live.exists,
-        _refuse(lambda f: errors.LiveMissing(db=f.db, path=f.live.path, version=_number(f))),
+        _refuse(lambda f: errors.LiveMissing(db=f.db, host=f.host, path=f.live.path, version=_number(f))),
     ),
     (
         lambda f: not f.live.exists and f.head is None,
-        _refuse(lambda f: errors.NothingHere(db=f.db, path=f.live.path)),
+        _refuse(lambda f: errors.NothingHere(db=f.db, host=f.host, path=f.live.path)),
     ),
     (
         lambda f: f.live.exists and f.head is not None and f.anchor is None,
-        _refuse(lambda f: errors.NoBase(db=f.db, path=f.live.path, head=_head(f))),
+        _refuse(lambda f: errors.NoBase(db=f.db, host=f.host, path=f.live.path, head=_head(f))),
     ),
     (
         lambda f: f.in_bucket.ancestry == "changed",
@@ -122,7 +122,7 @@ TABLE: tuple[tuple[Callable[[Facts], bool], Callable[[Facts], Verdict]], ...] = 
     ),
     (
         lambda f: f.direction == "bucket_to_host" and f.head is None,
-        _refuse(lambda f: errors.NothingHere(db=f.db, path=f.live.path)),
+        _refuse(lambda f: errors.NothingHere(db=f.db, host=f.host, path=f.live.path)),
     ),
     (lambda f: not _work_to_do(f), _state("up_to_date")),
     (_held_by_another, _state("locked")),

@@ -27,13 +27,26 @@ UNKNOWN = "b2m: unknown database ipn, did you mean ipm? inventory.yaml knows: em
 DAMAGED = "b2m: bucket {root}/bucket: object {commit} is damaged: "
 NEWER = "has format 2, this b2m reads up to 1: install a newer b2m"
 
+HOSTS = "inventory.yaml knows: ann, ben, local, prod, prod-stop"
+VERBS = ("sync", "upload", "plan", "ensure", "locks", "vars", "download", "rollback", "fetch-db-toml", "history")
+
 COMMAND_LINES: list[tuple[list[str], str]] = [
     (["sync", "--bad", "--worse"], "No idea what '--bad' is!"),
-    (["sync", "--dbb", "ipm"], "No idea what '--dbb' is!"),
+    (["status", "--host", "prodd"], "b2m: unknown host prodd, did you mean prod? " + HOSTS),
+    (["status", "--db", "all", "--host", "prodd"], "b2m: unknown host prodd, did you mean prod? " + HOSTS),
+    (["doctor", "--host", "production"], "b2m: production is a group; its hosts: prod, prod-stop"),
+    *(
+        ([verb, "--db", "all", "--host", "prodd"], "b2m: unknown host prodd, did you mean prod? " + HOSTS)
+        for verb in VERBS
+    ),
+    (["runs", "--db", "all", "--host", "production"], "b2m: production is a group; its hosts: prod, prod-stop"),
+    (["help", "snyc"], "No idea what 'snyc' is! Did you mean sync?"),
+    (["--projct", ".", "status"], "No idea what '--projct' is!"),
+    (["sync", "--dbb", "ipm"], "No idea what '--dbb' is! Did you mean --db?"),
     (["sync", "ipn", "--host", "ann"], UNKNOWN),
     (["sync", *ANN, "ann"], "b2m: unknown database ann; inventory.yaml knows: emoji, ipm"),
-    (["snyc", *ANN], "No idea what 'snyc' is!"),
-    (["bucket.initt"], "No idea what 'bucket.initt' is!"),
+    (["snyc", *ANN], "No idea what 'snyc' is! Did you mean sync?"),
+    (["bucket.initt"], "No idea what 'bucket.initt' is! Did you mean bucket.init?"),
     (["sync"], "b2m: name a database: --db emoji or --db ipm, or --db all"),
     (["sync", "--db"], "b2m: name a database: --db emoji or --db ipm, or --db all"),
     (["sync", "--db", "ipn"], UNKNOWN),
@@ -280,7 +293,13 @@ def lease_that_is_no_lease(world: World) -> None:
 
 LIVE = "b2m: ipm: {ann}/ipm-db-v1.db: "
 GONE = "b2m: ipm: {ann}/ipm-db-v1.db is gone, but this host had v1 of it: put the file back, or fetch a version with: "
-ANCHOR = "b2m: ipm: the anchor {ann}/.b2m/ipm/anchor.json is not readable; fetch it anew with: b2m adopt --db ipm"
+ANCHOR = (
+    "b2m: ipm: the anchor {ann}/.b2m/ipm/anchor.json is not readable; fetch it anew with: b2m adopt --db ipm --host ann"
+)
+NO_FOLDER = (
+    "b2m: ipm: {ann}: the folder does not exist; make it, mount it, or name the right host with --host; "
+    "nothing was changed"
+)
 PACK = "b2m: bucket {root}/bucket: object {pack} is damaged: "
 LEASE = "it is no claim of a lease; if nobody works on the database, run: b2m unlock --force"
 ALL = ("sync", "status", "plan", "diff", "upload", "download")
@@ -293,8 +312,8 @@ FILES = [
     Row(cut_in_its_header, 8, LIVE + "is damaged or cut short (database disk image is malformed); nothing was changed"),
     Row(directory, 8, LIVE + "is a directory; nothing was changed", ALL),
     Row(unreadable, 8, LIVE + "permission denied; nothing was changed", ALL),
-    Row(gone, 8, GONE + "b2m download --db ipm", ("sync", "status", "plan", "diff", "upload")),
-    Row(folder_gone, 8, "b2m: ipm: {ann}: the folder does not exist; nothing was changed", ("sync", "status", "plan")),
+    Row(gone, 8, GONE + "b2m download --db ipm --host ann", ("sync", "status", "plan", "diff", "upload")),
+    Row(folder_gone, 8, NO_FOLDER, ("sync", "status", "plan")),
     Row(flipped_commit, 9, DAMAGED + "its checksum does not fit", ("sync", "status", "history", "download", "adopt")),
     Row(commit_of_a_newer_b2m, 8, "b2m: {commit} in bucket {root}/bucket " + NEWER, ("sync", "status", "history")),
     Row(flipped_pack, 9, PACK + "frame 1 of 1: it cannot be decompressed", BEN, "ben", "behind"),

@@ -22,7 +22,7 @@ from tests.e2e.test_refusals import (
     rewrite,
     row_without_its_category,
 )
-from tests.support.commands import guard_of, stopped_at, wait_for
+from tests.support.commands import guard_of, script, stopped_at, wait_for
 from tests.support.unchanged import picture
 from tests.support.world import World
 
@@ -251,3 +251,32 @@ def test_one_sick_database_makes_the_whole_exit_code(copied: Copy) -> None:
     assert done.code == 8
     assert "emoji@ann  needs attention" in done.out
     assert "ipm@ann  healthy" in done.out
+
+
+def test_rows_that_cannot_be_replayed_are_not_answered_with_another_sync(copied: Copy) -> None:
+    world = copied("behind")
+    world.edit("ben", "ipm", "ALTER TABLE ipm_data ADD COLUMN more")
+    assert world.sync("ben").code == 8
+    found = examine(world, "ben")
+    assert found["next"] == "b2m download --db ipm --host ben --discard"
+    assert found["first"].startswith("put what b2m diff --db ipm --host ben shows into the newest version by hand")
+
+
+def test_the_guards_last_line_is_never_blank(copied: Copy) -> None:
+    world = copied("team")
+    (world.folder("ann") / ".b2m" / "ipm" / "guard.log").write_text("2026-01-01T00:00:00Z it broke\n\n")
+    (guard,) = [each for each in examine(world, "ann")["findings"] if each["name"] == "guard"]
+    assert guard["text"] == "it last had to act: 2026-01-01T00:00:00Z it broke"
+
+
+def test_a_server_that_was_dead_has_a_moment_to_get_well(copied: Copy) -> None:
+    world = copied("behind")
+    script(world, "connect", before="true")
+    world.change("inventory.yaml", "sh connect.sh {{ db.name }}", "sh late.sh {{ db.name }}")
+    (world.root / "late.sh").write_text("setsid sh -c 'sleep 0.5; sh connect.sh ipm' >/dev/null 2>&1 &\n")
+    with world.serving():
+        world.server("--disconnect", "ipm")
+        done = world.sync()
+        assert done.code == 0, done
+        assert "was not well before it was held" not in done.out
+        assert world.serves_within(10)

@@ -511,7 +511,7 @@ def test_a_rotten_anchor_is_found_before_it_decides_anything(template: str, copi
         assert (command, done.code) == (command, 8), done
         assert done.err.splitlines()[-1] == (
             f"b2m: ipm: the anchor {anchor} is not what it was when it was written; fetch it anew with: "
-            "b2m adopt --db ipm"
+            "b2m adopt --db ipm --host ben"
         )
     adopted = world.b2m("adopt", "--db", "ipm", "--host", "ben")
     assert adopted.code == 0, adopted

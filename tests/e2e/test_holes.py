@@ -263,3 +263,18 @@ def test_nothing_is_compared_while_the_server_is_away(copied: Copy, command: str
         done = subprocess.run(arguments, cwd=world.root, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done
     assert "called" not in done.stderr, "whole versions were compared while the server was away"
+
+
+def test_a_version_that_was_published_is_not_called_undone(copied: Copy) -> None:
+    world = copied("team")
+    world.insert("ann", "published")
+    publish = "      role: publish\n\n  outdated_db"
+    after = "      role: publish\n    - shell: {run: exit 1, reason: a test}\n\n  outdated_db"
+    world.change("playbooks/ipm.yaml", publish, after)
+    done = world.b2m("sync", "--db", "ipm", "--host", "ann")
+    assert done.code == 6, done
+    assert "kept     v2 is published" in done.err
+    assert "undone" not in done.err + done.out, "what only works in the run's own folder needs no undoing"
+    assert world.head() == 2
+    shown = world.b2m("runs", world.b2m("runs", "--host", "ann", "--json").json[0]["run"], "--host", "ann").out
+    assert "kept      v2 is published" in shown

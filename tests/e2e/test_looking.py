@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import resource
+import shutil
 import signal
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -436,3 +439,163 @@ def test_ensure_is_instant_when_all_is_current(copied: Copy) -> None:
         # Processor time: what it takes on a machine that does nothing else, since it waits for nothing.
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.6, times
+
+
+# -- what a new user met -------------------------------------------------------------------------------------------
+
+
+def test_a_rehearsal_foresees_the_hold_of_a_renaming(copied: Copy) -> None:
+    world = copied("team")
+    with world.serving():
+        world.post("renamed")
+        found = rehearsed(world, "prod", 10)
+        assert (found["state"], found["holds"]) == ("ready_to_upload", 1)
+        assert world.sync().recap["holds"] == 1
+
+
+def test_a_rehearsal_refuses_what_the_hold_would(copied: Copy) -> None:
+    world = copied("behind")
+    world.insert("ben", "mine")
+    # A condition that only a run knows: the files alone do not tell that the rows stay unproven.
+    world.change(
+        "playbooks/ipm.yaml",
+        "      verify: {file: candidate, checks: [integrity, foreign_keys, rows]}\n",
+        "      verify: {file: candidate, checks: [rows]}\n      when: not live.dirty\n"
+        "    - verify: {file: candidate}\n",
+    )
+    done = world.b2m(*REHEARSE, "--host", "ben")
+    assert done.code == 8, done
+    assert "candidate was not verified in full, rows is missing" in done.err
+
+
+def test_what_check_refuses_no_sync_runs_and_looking_goes_on(copied: Copy) -> None:
+    world = copied("team")
+    world.insert("ann", "waiting")
+    secret = "ghp_" + "a1B2c3D4e5" * 3
+    shell = f"    - shell: {{run: TOKEN={secret} ./purge.sh, reason: a test}}\n    - name: Publish what"
+    world.change("playbooks/ipm.yaml", "    - name: Publish what", shell)
+    before = picture(world.root)
+    for words in (("sync",), ("sync", "--check"), ("upload",), ("plan",), ("plan", "--rehearse")):
+        done = world.b2m(*words, "--db", "ipm", "--host", "ann")
+        assert (words, done.code) == (words, 3), done
+        assert "this looks like a" in done.err
+        assert secret not in done.err + done.out
+    assert picture(world.root) == before
+    for verb in ("status", "diff", "doctor", "rollback"):
+        assert world.b2m(verb, "--db", "ipm", "--host", "ann").code in (0, 8)
+
+
+def test_a_known_secret_stands_in_no_record(copied: Copy, tmp_path: Path) -> None:
+    world = copied("team")
+    world.insert("ann", "one")
+    shell = "    - shell: {run: 'echo the token is $PURGE_TOKEN; exit 1', reason: a test}\n    - name: Publish what"
+    world.change("playbooks/ipm.yaml", "    - name: Publish what", shell)
+    secrets = tmp_path / "secrets"
+    secrets.write_text("PURGE_TOKEN=tr0ub4dor-and-3\n")
+    secrets.chmod(0o600)
+    env = {"B2M_SECRETS_FILE": str(secrets), "PURGE_TOKEN": "tr0ub4dor-and-3"}
+    done = world.b2m("sync", "--db", "ipm", "--host", "ann", "--json", env=env)
+    assert done.code == 6, done
+    assert "the token is (secret PURGE_TOKEN)" in done.out
+    kept = [
+        *(world.folder("ann") / ".b2m" / "ipm" / "runs").glob("*"),
+        *(world.root / "bucket" / "ipm" / "runs").glob("*"),
+    ]
+    assert len(kept) > 2
+    assert not any("tr0ub4dor" in path.read_text() for path in kept)
+
+
+def test_vars_hides_what_looks_like_a_secret(copied: Copy) -> None:
+    world = copied("team")
+    world.change("inventory.yaml", "  production:\n", "  production:\n    vars:\n      purge_token: hunter2hunter2\n")
+    for flags in ((), ("--json",)):
+        done = world.b2m("vars", "--db", "ipm", "--host", "prod", *flags)
+        assert done.code == 0
+        assert "(looks like a secret)" in done.out
+        assert "hunter2" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("by: updated_at}", "by: updatedat}", "ipm_data has no column updatedat, did you mean updated_at?"),
+        ("      ipm_data: {", "      ipmdata: {", "ipm-db-v1.db has no table ipmdata, did you mean ipm_data?"),
+    ],
+)
+def test_a_merge_rule_that_names_nothing_is_told(old: str, new: str, what: str, copied: Copy) -> None:
+    world = copied("behind")
+    world.change("playbooks/ipm.yaml", old, new)
+    done = world.b2m("plan", "--db", "ipm", "--host", "ben")
+    assert done.code == 10
+    assert re.search(rf"warning  playbooks/ipm.yaml:\d+:\d+: {re.escape(what)}", done.err), done
+    doctor = world.b2m("doctor", "--db", "ipm", "--host", "ben")
+    assert doctor.code == 8
+    assert what in doctor.out
+    assert what in world.b2m("sync", "--db", "ipm", "--host", "ben").err
+
+
+def test_the_first_version_of_a_folder_without_db_toml_writes_it(copied: Copy) -> None:
+    world = copied("team")
+    folder = world.root / "new" / "dbs"
+    folder.mkdir(parents=True)
+    shutil.copy(world.live("ann", "emoji"), folder / "notes-v3.db")
+    world.change(
+        "inventory.yaml",
+        "  emoji:\n    file:",
+        "  notes:\n    file: notes-v{version}.db\n    bucket: main\n  emoji:\n    file:",
+    )
+    world.change(
+        "inventory.yaml", "      ben:\n", "      carl: {folder: new/dbs, databases: {notes: {}}}\n      ben:\n"
+    )
+    playbook = (world.root / "playbooks" / "emoji.yaml").read_text()
+    (world.root / "playbooks" / "notes.yaml").write_text(
+        playbook.replace("db: emoji", "db: notes").replace("hosts: [production, team]", "hosts: [carl]")
+    )
+    done = world.b2m("sync", "--db", "notes", "--host", "carl")
+    assert done.code == 0, done
+    assert (folder / "db.toml").read_text() == '[db]\nnotesdb = "notes-v3.db"\n'
+
+
+def test_a_lone_message_is_said_and_is_no_work(copied: Copy) -> None:
+    world = copied("team")
+    say = "    - message: {text: all is well}\n    - name: Finish the renaming"
+    world.change("playbooks/ipm.yaml", "    - name: Finish the renaming", say)
+    assert world.b2m("plan", "--db", "ipm", "--host", "ann").code == 0
+    assert world.b2m("sync", "--check", "--db", "ipm", "--host", "ann").code == 0
+    assert "all is well" in world.b2m("sync", "--db", "ipm", "--host", "ann").err
+
+
+def test_a_refusal_ends_the_recap_as_refused_and_settled_conflicts_are_named(copied: Copy) -> None:
+    world = copied("team")
+    both_changed_a_row(world)
+    done = world.b2m("sync", "--db", "emoji", "--host", "ann")
+    assert "outdated_db -> refused" in done.out
+    world.change("playbooks/emoji.yaml", "default: {on_conflict: fail}", "default: {on_conflict: theirs}")
+    done = world.b2m("sync", "--db", "emoji", "--host", "ann")
+    assert done.code == 0, done
+    assert re.search(r"1 conflicts settled by theirs, emoji\[code='.*'\]", done.err)
+
+
+def test_rows_that_a_diff_does_not_show_are_counted(copied: Copy) -> None:
+    world = copied("team")
+    for number in range(7):
+        world.insert("ann", f"row-{number}")
+    lines = world.b2m("diff", "--db", "ipm", "--host", "ann").out.splitlines()
+    assert lines[-1] == "    2 more; all: --rows 7"
+    assert "more" not in world.b2m("diff", "--db", "ipm", "--host", "ann", "--rows", "7").out
+
+
+def test_the_end_of_a_runs_id_will_do_and_a_message_is_shown_once(copied: Copy) -> None:
+    world = copied("team")
+    both_changed_a_row(world)
+    world.sync("ann", "emoji")
+    (newest, *_) = world.b2m("runs", "--host", "ann", "--json").json
+    done = world.b2m("runs", newest["run"][-4:], "--host", "ann")
+    assert done.code == 0, done
+    assert done.out.count("emoji on ann refused:") == 1
+
+
+def test_a_flag_of_a_command_is_explained() -> None:
+    done = subprocess.run([sys.executable, "-m", "b2m", "sync", "--help"], capture_output=True, text=True, check=True)
+    assert "change nothing; exit 10 if there is work" in done.stdout
+    assert "set a variable, above every level" in done.stdout

@@ -158,3 +158,26 @@ def test_the_page_of_formats_shows_a_pause_as_it_is() -> None:
     page = (ROOT / "docs/formats.md").read_text()
     example = json.loads(page.partition("```json pause\n")[2].partition("```")[0])
     assert json.loads(Pause.model_validate(example).model_dump_json()) == example
+
+
+def test_the_runbooks_way_back_from_a_bad_version(copied: Copy) -> None:
+    """Pause, fetch the good version, call it a change of the bad one, resume, publish: docs/runbook.md."""
+    world = copied("behind")
+    good = world.slugs(world.restored("ipm", 2))
+    world.sync("ben")
+    world.edit("ann", "ipm", "UPDATE ipm_data SET name = 'bad'")
+    world.edit("ann", "ipm", "DELETE FROM ipm_data WHERE slug = 'from-ann'")
+    assert world.sync("ann").recap["to_version"] == 3
+    assert world.sync("ben").recap["to_version"] == 3
+    ann = ("--db", "ipm", "--host", "ann")
+    assert world.b2m("pause", "--db", "ipm", "--for", "1h", "--reason", "v3 is bad").code == 0
+    assert world.sync("ben").code in (0, 4)
+    assert world.b2m("download", *ann, "--version", "2").code == 0
+    assert world.b2m("adopt", *ann, "--version", "3").code == 0
+    assert world.b2m("resume", "--db", "ipm").code == 0
+    done = world.sync("ann")
+    assert (done.code, done.recap["to_version"]) == (0, 4), done
+    restored = world.restored("ipm", 4)
+    assert world.slugs(restored) == good
+    assert world.query(restored, "SELECT count(*) FROM ipm_data WHERE name = 'bad'") == [(0,)]
+    assert world.sync("ben").recap["to_version"] == 4

@@ -186,17 +186,13 @@ def a_run_was_cut_off(world: World) -> None:
 LOST = "nothing was changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init"
 TOO_MANY = (
     "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); look with: "
-    "b2m diff --db ipm"
+    "b2m diff --db ipm --host {host}"
 )
 
 ROWS = [
     Row(
         "bucket_lost",
-        (
-            "ipm: the bucket {root}/bucket cannot be reached: there is no such folder; mount it, or "
-            "set up a new bucket with: b2m bucket.init; "
-        )
-        + LOST,
+        ("ipm: the bucket {root}/bucket cannot be reached: there is no such folder; ") + LOST,
         bucket_folder_gone,
     ),
     Row(
@@ -217,7 +213,7 @@ ROWS = [
         "live_missing",
         (
             "ipm: {ann}/ipm-db-v1.db is gone, but this host had v1 of it: put the file back, or fetch "
-            "a version with: b2m download --db ipm"
+            "a version with: b2m download --db ipm --host ann"
         ),
         live_gone,
     ),
@@ -225,7 +221,7 @@ ROWS = [
         "nothing_here",
         (
             "emoji: there is no file {ben}/emoji-db-v1.db and no version in the bucket: put the "
-            "database there, then run: b2m sync --db emoji"
+            "database there, then run: b2m sync --db emoji --host ben"
         ),
         nothing_anywhere,
         ("sync", "--db", "emoji", "--host", "ben"),
@@ -234,7 +230,7 @@ ROWS = [
         "no_base",
         (
             "ipm: {ann}/ipm-db-v1.db and v1 in the bucket exist, but nothing tells which version the "
-            "file started from; find out with: b2m adopt --db ipm"
+            "file started from; find out with: b2m adopt --db ipm --host ann"
         ),
         no_anchor,
     ),
@@ -255,7 +251,7 @@ ROWS = [
         "read_only_host",
         (
             "ipm: {ann}/ipm-db-v1.db has 1 changed rows, but ann only receives this database; save "
-            "them elsewhere, then: b2m download --db ipm --discard"
+            "them elsewhere, then: b2m download --db ipm --host ann --discard"
         ),
         host_that_only_receives,
     ),
@@ -288,7 +284,7 @@ ROWS = [
     Row("mass_deletion", TOO_MANY, the_tables_are_gone),
     Row(
         "not_on_head",
-        ("ipm: the file to upload does not start from v2, the newest version; run again: b2m sync --db ipm"),
+        ("ipm: the file to upload does not start from v2, the newest version; run again: b2m sync --db ipm --host ben"),
         upload_of_an_outdated_file,
         ("upload", "--db", "ipm", "--host", "ben"),
         "behind",
@@ -322,17 +318,24 @@ ROWS = [
         "unsaved_rows",
         (
             "ipm: {ann}/ipm-db-v1.db has 1 rows that are in no version; publish them with: b2m sync "
-            "--db ipm, or drop them with: b2m download --db ipm --discard"
+            "--db ipm --host ann, or drop them with: b2m download --db ipm --host ann --discard"
         ),
         unsaved_rows,
         ("download", "--db", "ipm", "--host", "ann"),
     ),
     Row(
         "anchor_damaged",
-        ("ipm: the anchor {anchor} is not what it was when it was written; fetch it anew with: b2m adopt --db ipm"),
+        (
+            "ipm: the anchor {anchor} is not what it was when it was written; fetch it anew with: "
+            "b2m adopt --db ipm --host ann"
+        ),
         rotten_anchor,
     ),
-    Row("anchor_damaged", "ipm: the anchor {anchor} is gone; fetch it anew with: b2m adopt --db ipm", lost_anchor),
+    Row(
+        "anchor_damaged",
+        "ipm: the anchor {anchor} is gone; fetch it anew with: b2m adopt --db ipm --host ann",
+        lost_anchor,
+    ),
     Row(
         "unfinished",
         ("ipm: run {run} on ann was cut off; the next sync finishes or undoes it: b2m sync --db ipm --host ann"),
@@ -353,7 +356,7 @@ def test_a_refusal_says_its_line_tells_the_playbook_and_changes_nothing(row: Row
     said = done.err.splitlines()[-1].removeprefix("b2m: ")
     assert "Traceback" not in done.err
     seconds = re.search(r"differ by (\d+) s", said)
-    line = row.line.format(**known, seconds=seconds and seconds[1], run=journal_run(world))
+    line = row.line.format(**known, host=row.command[4], seconds=seconds and seconds[1], run=journal_run(world))
     assert said == line
     assert picture(world.root) == before
     if row.command[0] in ("sync", "upload"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Copy
 from tests.e2e.test_crashes import BACK_WITHIN, assert_converged, keep_its_name, spread
 from tests.support.commands import script
-from tests.support.proof import assert_all_there
+from tests.support.proof import assert_all_there, assert_in_step
 from tests.support.settings import trials
 from tests.support.world import Done, World
 
@@ -251,3 +252,39 @@ def test_discarded_rows_come_back_with_the_old_file(copied: Copy) -> None:
             assert world.sync().code == 0
         shadow.write_text(shadow.read_text() + more.read_text())
         assert_converged(world, shadow, "from-ann", "more-from-ann", "last-from-ann", "unsaved", "unsaved too")
+
+
+def test_a_command_that_was_mended_in_the_inventory_gives_the_server_back(copied: Copy) -> None:
+    """The journal has the command that failed; the doctor says which ones are tried, and a sync tries the new one."""
+    world = copied("behind")
+    script(world, "connect")
+    world.change("inventory.yaml", "sh connect.sh", "sh konnect.sh")
+    with world.serving():
+        assert world.sync().code == 7
+        again = world.sync()
+        assert again.code == 7
+        assert "`sh konnect.sh ipm` is what the run that was cut off noted in its journal" in only_line(again)
+        world.change("inventory.yaml", "sh konnect.sh", "sh conect.sh")
+        third = only_line(world.sync())
+        assert "`sh konnect.sh ipm` is what the run that was cut off noted in its journal" in third
+        assert "as inventory.yaml has it now: `sh conect.sh ipm` ended with exit code" in third
+        world.change("inventory.yaml", "sh conect.sh", "sh connect.sh")
+        said = world.b2m("doctor", "--db", "ipm", "--host", "prod").out
+        assert "tries `sh konnect.sh ipm` of the journal, then `sh connect.sh ipm` of inventory.yaml" in said
+        done = world.sync()
+        assert done.code == 0, done
+        assert world.serves_within(BACK_WITHIN)
+    assert_in_step(world)
+
+
+def test_after_exit_code_7_the_recap_counts_the_downtime(copied: Copy) -> None:
+    world = copied("behind")
+    script(world, "connect", before="sleep 0.3; exit 1")
+    with world.serving():
+        done = world.b2m("sync", "--db", "ipm", "--host", "prod")
+        assert done.code == 7
+        recap = re.search(r"outdated_db -> failed .* downtime ([\d.]+)s and counting", done.out)
+        assert recap, done
+        assert float(recap[1]) >= 0.6  # both attempts
+        script(world, "connect")
+        assert world.sync().code == 0

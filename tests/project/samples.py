@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from b2m.project import Command, Modules, Project, Strict, load_project
+from b2m.project import Command, Modules, Name, Project, Strict, load_project
+
+Check = Literal["integrity", "foreign_keys", "rows"]
 
 
 class Download(Strict):
@@ -28,7 +30,7 @@ class Replay(Strict):
 
 class Verify(Strict):
     file: str = "candidate"
-    checks: list[Literal["integrity", "foreign_keys", "rows"]] = Field(default=["integrity"], min_length=1)
+    checks: list[Check] = Field(default=["integrity", "foreign_keys"], min_length=1)
 
 
 class Swap(Strict):
@@ -45,6 +47,7 @@ class Hold(Strict):
 
 class Message(Strict):
     repeatable: ClassVar[bool] = True
+    to: Name | None = None
     text: str = Field(min_length=1)
 
 
@@ -149,4 +152,4 @@ def load(root: Path, **changed: str) -> Project:
 
 
 def arguments(value: BaseModel) -> dict[str, object]:
-    return value.model_dump(by_alias=True)
+    return {name: given for name, given in value.model_dump(by_alias=True).items() if (name, given) != ("to", None)}

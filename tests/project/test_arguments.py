@@ -144,3 +144,25 @@ def test_a_wrong_variable_on_the_command_line_is_told_in_one_line(given: list[st
     with pytest.raises(UsageError) as caught:
         read_overrides(given)
     assert str(caught.value) == what
+
+
+def test_a_value_that_is_fed_by_a_variable_is_checked_before_a_run(tmp_path: Path) -> None:
+    specs = SPECS + "  cache: {type: bool, default: true}\n"
+    role = DECLARED.replace(SPECS, specs)
+    given = included('{word: hello, cache: "{{ page_cache }}"}')
+    playbook = given.replace("color: red", "page_cache: no")
+    with pytest.raises(InvalidProject) as caught:
+        load(tmp_path, role=role, playbook=playbook)
+    line = 'cache of role publish: expected true or false, not the text "no"'
+    assert caught.value.problems == [f"playbooks/ipm.yaml:14:34: {line}"]
+    project = load(tmp_path, role=role, playbook=given.replace("color: red", "page_cache: false"))
+    with pytest.raises(InvalidProject) as caught:
+        project.target("ipm", "prod", read_overrides(["page_cache=no"]))
+    assert caught.value.problems == [f"playbooks/ipm.yaml:14:34: {line}"]
+    assert project.target("ipm", "prod", read_overrides(["page_cache=true"])).vars["page_cache"] is True
+
+
+def test_a_value_with_a_fact_in_it_is_left_to_the_run(tmp_path: Path) -> None:
+    for value in ("{{ head.version | default('x') }}", "{{ later }}", "{{ nowhere | default('x') }}"):
+        playbook = included(f'{{word: a, times: "{value}"}}').replace("color: red", 'later: "{{ head.version }}"')
+        load(tmp_path, role=DECLARED, playbook=playbook)

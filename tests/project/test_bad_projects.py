@@ -51,6 +51,30 @@ IN_INVENTORY: list[Row] = [
     ("    path: bucket\n", "", ["3:5: buckets.main.path is missing"]),
     ("    path: bucket", '    path: ""', ["4:11: path: must not be empty"]),
     ("    path: bucket", '    path: "{{ team }}"', ["4:11: no template can stand here: write the value"]),
+    (
+        "buckets:",
+        "messages: {ops: https://discord.com/api/webhooks/1/secret}\nbuckets:",
+        ["1:17: ops: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment"],
+    ),
+    (
+        "buckets:",
+        "messages: {ops: [$ONE, two]}\nbuckets:",
+        ["1:24: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment"],
+    ),
+    ("buckets:", "messages: {ops: []}\nbuckets:", ["1:17: ops: must not be empty"]),
+    ("buckets:", "messages: {ops: 5}\nbuckets:", ["1:17: ops: expected text, not the number 5"]),
+    ("buckets:", "messages: {ops: }\nbuckets:", ["1:17: ops: expected text, not nothing"]),
+    ("buckets:", "messages: {the ops: $OPS}\nbuckets:", ["1:12: 'the ops' is no name: letters, digits, _ and - only"]),
+    (
+        "buckets:",
+        'messages: {ops: "{{ team }}"}\nbuckets:',
+        ["1:17: ops: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment"],
+    ),
+    (
+        "    bucket: main\n",
+        "    bucket: main\n    messages: {ops: $OPS}\n",
+        ["9:15: messages: expected text, not a mapping"],
+    ),
     ("buckets:", "bucket:", ["1:1: buckets is missing", "1:1: unknown key bucket, did you mean buckets?"]),
     ("    bucket: main", "    bucket: mian", ["8:13: unknown bucket mian, did you mean main?"]),
     ("  ipm:\n    file", "  i pm:\n    file", ["6:3: 'i pm' is no name: letters, digits, _ and - only"]),
@@ -161,7 +185,7 @@ IN_INVENTORY: list[Row] = [
         [
             "12:7: db is a built-in name: choose another",
             "playbooks/ipm.yaml:21:21: team is not defined; known here: anchor, color, db, "
-            "failure, head, host, lease, live, policy, reason, refusal, run, state",
+            "failure, head, host, lease, live, policy, reason, recap, refusal, run, state",
         ],
     ),
     (
@@ -174,7 +198,7 @@ IN_INVENTORY: list[Row] = [
         '      team: "{{ nobody }}"',
         [
             "12:13: nobody is not defined; known here: anchor, db, failure, head, host, "
-            "lease, live, policy, reason, refusal, run, state",
+            "lease, live, policy, reason, recap, refusal, run, state",
         ],
     ),
     (
@@ -198,7 +222,75 @@ IN_PLAYBOOK: list[Row] = [
     ("hosts: [servers]", "hosts: servers", ['2:8: hosts: expected a list, not the text "servers"']),
     ("hosts: [servers]", "hosts: [servers, 5]", ["2:18: expected text, not the number 5"]),
     ("hosts: [servers]", "host: [servers]", ["1:1: hosts is missing", "2:1: unknown key host, did you mean hosts?"]),
-    ("vars:\n", "schedule: {at: '18:00'}\nvars:\n", ["3:1: schedule is not supported yet"]),
+    ("vars:\n", "schedule: {at: '18:00'}\nvars:\n", ["3:11: schedule.host is missing"]),
+    ("vars:\n", "schedule: {host: prod}\nvars:\n", ["3:11: schedule: needs either at or every"]),
+    (
+        "vars:\n",
+        "schedule: {host: prod, at: '18:00', every: 6h}\nvars:\n",
+        ["3:11: schedule: needs either at or every"],
+    ),
+    (
+        "vars:\n",
+        "schedule: {host: prod, at: 6 pm}\nvars:\n",
+        ["3:28: at: expected a time of day, as 18:00"],
+    ),
+    ("vars:\n", "schedule: {host: prod, at: '24:00'}\nvars:\n", ["3:28: at: expected a time of day, as 18:00"]),
+    ("vars:\n", "schedule: {host: prod, at: 18}\nvars:\n", ["3:28: at: expected text, not the number 18"]),
+    *[
+        (
+            "vars:\n",
+            f"schedule: {{host: prod, every: {every}}}\nvars:\n",
+            ["3:11: schedule: every must be whole minutes that divide an hour, or whole hours that divide a day"],
+        )
+        for every in ("30s", "7m", "90m", "5h", "2d", "0m")
+    ],
+    (
+        "vars:\n",
+        "schedule: {host: prod, every: 6}\nvars:\n",
+        ["3:31: every: expected a duration such as 250ms, 5s, 30m or 2h, not the number 6"],
+    ),
+    (
+        "vars:\n",
+        "schedule: {host: prd, every: 6h}\nvars:\n",
+        ["3:18: unknown host prd, did you mean prod? inventory.yaml knows: local, prod"],
+    ),
+    (
+        "hosts: [servers]\nvars:\n",
+        "hosts: [local]\nschedule: {host: prod, every: 6h}\nvars:\n",
+        [
+            "3:18: playbooks/ipm.yaml does not run on prod; it runs on: local",
+            "22:21: team is not defined; known here: anchor, color, db, failure, head, host, "
+            "lease, live, policy, reason, recap, refusal, run, state",
+        ],
+    ),
+    (
+        "vars:\n",
+        "schedule: {host: prod, every: 6h, tz: Europe/Berln}\nvars:\n",
+        ["3:39: tz: there is no time zone Europe/Berln, did you mean Europe/Berlin?"],
+    ),
+    ("vars:\n", "schedule: {host: prod, every: 6h, tz: CRON}\nvars:\n", ["3:39: tz: there is no time zone CRON"]),
+    ("vars:\n", "schedule: {host: prod, every: 6h, jitter: 1h}\nvars:\n", ["3:43: jitter: must be less than 3600"]),
+    (
+        "vars:\n",
+        "schedule: {host: prod, every: 6h, pull: merge}\nvars:\n",
+        ['3:41: pull: expected ff_only, not the text "merge"'],
+    ),
+    (
+        "vars:\n",
+        "schedule: {host: prod, every: 6h, ping: https://hc.example/secret}\nvars:\n",
+        ["3:41: ping: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment"],
+    ),
+    ("vars:\n", "schedule: {host: prod, every: 6h, wiat: 1m}\nvars:\n", ["3:35: unknown key wiat, did you mean wait?"]),
+    (
+        "vars:\n",
+        'schedule: {host: "{{ color }}", every: 6h}\nvars:\n',
+        ["3:18: host: '{{ color }}' is no name: letters, digits, _ and - only"],
+    ),
+    (
+        "vars:\n",
+        "on_success: [{upload: {file: ours}}]\nvars:\n",
+        ["3:14: upload cannot stand under on_success: the run is over"],
+    ),
     (
         "  max_downtime: 5s",
         "  max_downtime: 5",
@@ -289,7 +381,10 @@ IN_PLAYBOOK: list[Row] = [
     (
         "vars:\n",
         "x_common: 1\nvars:\n",
-        ["3:1: unknown key x_common; known here: about, db, hosts, on_failed, on_refused, policy, scenarios, vars"],
+        [
+            "3:1: unknown key x_common; known here: about, db, hosts, on_failed, on_refused, on_success, policy, "
+            "scenarios, schedule, vars"
+        ],
     ),
     ("  color: red", "  minutes: red", ["4:3: minutes is a built-in name: choose another"]),
     (
@@ -297,7 +392,7 @@ IN_PLAYBOOK: list[Row] = [
         '  color: "{{ color }}"',
         [
             "4:10: color is not defined; known here: anchor, db, failure, head, host, lease, "
-            "live, policy, reason, refusal, run, state, team",
+            "live, policy, reason, recap, refusal, run, state, team",
         ],
     ),
     ("  color: red", "  color: 0755\n\tx: 1", ["5:1: a tab: YAML is indented with spaces"]),
@@ -325,6 +420,13 @@ AS_TASK: list[tuple[str, list[str]]] = [
     ('{replay: {onto: "{{ color }}"}}', ["8:25: from is missing"]),
     ("{verify: {checks: [integrity, row]}}", ['8:46: expected integrity, foreign_keys or rows, not the text "row"']),
     ("{verify: {checks: []}}", ["8:34: checks: must not be empty"]),
+    (
+        "{message: {to: ops, text: x}}",
+        ["8:31: nobody is called ops under messages of inventory.yaml; messages has: nothing"],
+    ),
+    ("{message: {to: [ops], text: x}}", ["8:31: to: expected text, not a list"]),
+    ("{message: {to: the ops, text: x}}", ["8:31: to: 'the ops' is no name: letters, digits, _ and - only"]),
+    ('{message: {text: "{{ recap.line }}"}}', ["8:33: recap is known under on_success only"]),
     ('{message: {text: "{{ colr }}"}}', ["8:33: colr is not defined, did you mean color?"]),
     ('{message: {text: "{{ live.dirt }}"}}', ["8:33: live has no dirt, did you mean dirty?"]),
     ('{message: {text: "{{ state.x }}"}}', ["8:33: state has no fields, so no x"]),
@@ -345,7 +447,7 @@ AS_TASK: list[tuple[str, list[str]]] = [
         '{role: publish, vars: {word: "{{ nobody }}"}}',
         [
             "8:45: nobody is not defined; known here: anchor, color, db, failure, head, "
-            "host, lease, live, policy, reason, refusal, run, state, team, word",
+            "host, lease, live, policy, reason, recap, refusal, run, state, team, word",
         ],
     ),
     ("{role: publish, vars: {head: 1}}", ["8:39: head is a built-in name: choose another"]),
@@ -618,3 +720,19 @@ def test_a_variable_that_one_host_lacks_is_told_with_the_host(tmp_path: Path) ->
         playbook=changed(PLAYBOOK, "hosts: [servers]", "hosts: [servers, spare]"),
     )
     assert found == ["playbooks/ipm.yaml:21:21: team is not defined for host spare"]
+
+
+def test_a_name_that_messages_does_not_have_is_told_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    """In a playbook and in a role that it uses; what an expression gives is known in a run only."""
+    found = problems(
+        tmp_path,
+        inventory=INVENTORY.replace("buckets:", "messages: {ops: $OPS, ipm_team: [$ONE, $TWO]}\nbuckets:"),
+        playbook=changed(PLAYBOOK, "up_to_date: []", "up_to_date: [{message: {to: opps, text: a}}]"),
+        role=changed(ROLE, 'message: {text: "{{ word }}"}', 'message: {to: ipmteam, text: "{{ word }}"}'),
+    )
+    assert found == [
+        "playbooks/ipm.yaml:8:31: nobody is called opps under messages of inventory.yaml, did you mean ops? "
+        "messages has: ipm_team, ops",
+        "roles/publish/role.yaml:7:19: nobody is called ipmteam under messages of inventory.yaml, "
+        "did you mean ipm_team? messages has: ipm_team, ops",
+    ]

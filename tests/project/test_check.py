@@ -18,7 +18,9 @@ from tests.project.samples import FILES, INVENTORY, MODULES, PLAYBOOK, ROLE, wri
 
 REPOSITORY = Path(__file__).parents[2]
 # The sample is short; check wants the late rows before its swap.
-LATE = PLAYBOOK.replace("- swap:", "- replay: {from: live, onto: candidate}\n        - swap:")
+LATE = PLAYBOOK.replace("- swap:", "- replay: {from: live, onto: candidate}\n        - swap:").replace(
+    "    - verify:", "    - snapshot: {}\n    - verify:"
+)
 GOOD = LATE.replace("vars:\n  color: red\n", "")
 HEALTHY = INVENTORY.replace(
     '            start: "start', '            health: {command: "true"}\n            start: "start'
@@ -45,7 +47,10 @@ def test_late_rows_come_before_a_swap_in_the_same_hold(tmp_path: Path) -> None:
         "playbooks/ipm.yaml:17:11: swap needs the late rows first: a replay from live onto candidate, in the same hold"
     ]
     elsewhere = GOOD.replace("replay: {from: live, onto: candidate}", "replay: {from: live, onto: another}")
-    assert len(check(tmp_path, playbook=elsewhere).errors) == 1
+    assert lines(check(tmp_path, playbook=elsewhere))[0] == [
+        "playbooks/ipm.yaml:18:11: no task before this one makes a file named another: download or snapshot does",
+        "playbooks/ipm.yaml:19:11: swap needs the late rows first: a replay from live onto candidate, in the same hold",
+    ]
     before = GOOD.replace("        - replay: {from: live, onto: candidate}\n", "").replace(
         "    - hold:", "    - replay: {from: live, onto: candidate}\n    - hold:"
     )
@@ -55,7 +60,7 @@ def test_late_rows_come_before_a_swap_in_the_same_hold(tmp_path: Path) -> None:
 def test_a_hold_that_holds_nothing_where_a_service_opens_the_database(tmp_path: Path) -> None:
     report = check(tmp_path, playbook=GOOD.replace('hold: {service: "{{ db.service }}"}', "hold: {}"))
     assert lines(report)[0] == [
-        'playbooks/ipm.yaml:15:7: this holds nothing, but web opens ipm on prod: write service: "{{ db.service }}"'
+        'playbooks/ipm.yaml:16:7: this holds nothing, but web opens ipm on prod: write service: "{{ db.service }}"'
     ]
 
 
@@ -214,7 +219,7 @@ def test_this_repository_passes_in_less_than_a_second() -> None:
     done = b2m(REPOSITORY, "check")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (done.returncode, done.stdout) == (0, ""), done
-    assert done.stderr == "5 files, no errors, no warnings\n"
+    assert done.stderr == "9 files, no errors, no warnings\n"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
@@ -226,11 +231,9 @@ def test_the_command_says_where_and_leaves_with_3(tmp_path: Path) -> None:
     playbook.write_text(playbook.read_text().replace("policy:", "vars: {unread: 1}\npolcy:", 1))
     done = b2m(tmp_path, "check")
     assert done.returncode == 3
-    assert done.stdout == (
-        "playbooks/ipm.yaml:6:1: unknown key polcy, did you mean policy?\n"
-        "playbooks/ipm.yaml:5:8: warning: nothing reads the variable unread\n"
-    )
-    assert done.stderr == "5 files, 1 error, 1 warning\n"
+    # What nothing reads is told when all could be read.
+    assert done.stdout == "playbooks/ipm.yaml:6:1: unknown key polcy, did you mean policy?\n"
+    assert done.stderr == "9 files, 1 error, no warnings\n"
     as_json = [json.loads(line) for line in b2m(tmp_path, "check", "--json").stdout.splitlines()]
     assert as_json[0] == {
         "type": "finding",
@@ -240,4 +243,59 @@ def test_the_command_says_where_and_leaves_with_3(tmp_path: Path) -> None:
         "col": 1,
         "text": "unknown key polcy, did you mean policy?",
     }
-    assert (as_json[-1]["type"], as_json[-1]["errors"], as_json[-1]["warnings"]) == ("check", 1, 1)
+    assert (as_json[-1]["type"], as_json[-1]["errors"], as_json[-1]["warnings"]) == ("check", 1, 0)
+
+
+# -- files that tasks make and prove -------------------------------------------------------------------------------
+
+
+def in_outdated(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+OURS = "    - replay: {from: ours, onto: candidate}\n    - verify:"
+
+
+def test_a_swap_of_replayed_rows_needs_the_rows_proven(tmp_path: Path) -> None:
+    report = check(tmp_path, playbook=in_outdated("    - verify:", OURS))
+    assert lines(report)[0] == [
+        "playbooks/ipm.yaml:20:11: swap needs more checks in the verify of candidate before it: rows"
+    ]
+    every = OURS.replace("verify:", "verify: {checks: [integrity, foreign_keys, rows]}\n    - verify:")
+    assert lines(check(tmp_path, playbook=in_outdated("    - verify:", every))) == ([], [])
+    unknown = in_outdated("- verify: {file: candidate}", "- verify: {checks: '{{ anchor.commit }}'}")
+    assert lines(check(tmp_path, playbook=unknown)) == ([], [])
+
+
+def test_a_replay_after_the_verify_asks_for_another_one(tmp_path: Path) -> None:
+    after = "- verify: {file: candidate}\n    - replay: {from: ours, onto: candidate}"
+    assert lines(check(tmp_path, playbook=in_outdated("- verify: {file: candidate}", after)))[0] == [
+        "playbooks/ipm.yaml:20:11: swap needs a verify of candidate after the last replay onto it: "
+        "foreign_keys, integrity, rows"
+    ]
+
+
+def test_an_upload_needs_sqlites_own_check(tmp_path: Path) -> None:
+    role = ROLE.replace("verify: {file: ours}", "verify: {file: ours, checks: [foreign_keys]}")
+    assert lines(check(tmp_path, role=role))[0] == [
+        "roles/publish/role.yaml:6:5: upload needs more checks in the verify of ours before it: integrity"
+    ]
+
+
+def test_a_file_that_no_task_makes_and_a_hold_that_exchanges_nothing(tmp_path: Path) -> None:
+    without = in_outdated("    - download: {version: head, as: candidate}\n", "")
+    missing = "no task before this one makes a file named candidate: download or snapshot does"
+    assert lines(check(tmp_path, playbook=without))[0] == [
+        f"playbooks/ipm.yaml:{place}: {missing}" for place in ("14:7", "17:11", "18:11")
+    ]
+    idle = in_outdated("        - swap: {file: candidate}\n", "")
+    nothing = "this hold takes the database away and exchanges nothing: no swap or rename is in it"
+    assert lines(check(tmp_path, playbook=idle)) == ([], [f"playbooks/ipm.yaml:16:7: {nothing}"])
+
+
+def test_what_could_not_be_read_makes_no_noise(tmp_path: Path) -> None:
+    report = check(tmp_path, playbook=in_outdated("download:", "donwload:"))
+    assert lines(report) == (["playbooks/ipm.yaml:13:7: unknown module donwload, did you mean download?"], [])
+    report = check(tmp_path, playbook="db: ipm\n\thosts: []\n")
+    assert lines(report) == (["playbooks/ipm.yaml:2:1: a tab: YAML is indented with spaces"], [])

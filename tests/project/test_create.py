@@ -108,7 +108,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_mistyped_flag_makes_no_folder(tmp_path: Path) -> None:
     done = b2m(tmp_path, "init", "--bogus")
-    assert (done.returncode, done.stderr) == (1, "b2m: unknown flag --bogus; see: b2m --help init\n")
+    assert (done.returncode, done.stderr) == (1, "No idea what '--bogus' is!\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,14 +119,46 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
         cwd=tmp_path, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(theirs)
-    os.write(ours, b"ipm=ipm-db-v5.db\n\nprod=live\n\n")
+    # A bad answer is asked again at once.
+    os.write(ours, b"i pm\nipm=ipm-db-v5.db\nipm=other.db\n\np.q\nprod=live\n\n./stop\n\n./start\nhttp://localhost/x\n")
     out, _ = process.communicate(timeout=60)
+    said = os.read(ours, 10000).decode()
     os.close(ours)
     assert process.returncode == 0
+    assert "'i pm' is no name" in said
+    assert "two databases have the name ipm" in said
+    assert "'p.q' is no name" in said
     assert "ops/playbooks/ipm.yaml" in out
     project = load_project(tmp_path / "ops", MODULES)
     assert project.target("ipm", "prod").folder == tmp_path / "ops" / "live"
     assert project.target("ipm", "prod").bucket["path"] == str(tmp_path / "ops" / "bucket")
+    service = project.target("ipm", "prod").service
+    assert service is not None
+    assert (service.away, service.back, service.health_url) == ("./stop", "./start", "http://localhost/x")
+
+
+def test_without_a_folder_it_says_what_to_type(tmp_path: Path) -> None:
+    done = b2m(tmp_path, "init")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "b2m: name the new project's folder: b2m init DIR --db name=file\n",
+    )
+
+
+def test_its_help_is_shown_and_makes_nothing(tmp_path: Path) -> None:
+    done = b2m(tmp_path, "init", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the folder that keeps the versions" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_the_bucket_nor_what_is_live_goes_into_git(tmp_path: Path) -> None:
+    assert b2m(tmp_path, "init", "ops", "--db", "ipm", "--bucket", "./store/b").returncode == 0
+    ignored = (tmp_path / "ops" / ".gitignore").read_text().splitlines()
+    assert "db.toml" in ignored
+    assert "/store/b/" in ignored
+    assert b2m(tmp_path, "init", "more", "--db", "ipm", "--bucket", "/mnt/b").returncode == 0
+    assert not any("mnt" in line for line in (tmp_path / "more" / ".gitignore").read_text().splitlines())
 
 
 @pytest.mark.parametrize("role", ["publish", "renumber"])

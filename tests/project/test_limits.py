@@ -187,7 +187,9 @@ def test_every_variable_is_shown_with_its_level_and_its_place(world: World) -> N
     assert found["team"]["hides"][0]["at"].startswith("inventory.yaml:")
     assert (found["who"]["value"], found["who"]["level"]) == ("day@prod", "playbook")
     assert (found["now"]["value"], found["now"]["later"]) == (None, True)
-    assert (found["db.name"]["value"], found["db.name"]["level"]) == ("ipm", "built-in")
+    assert (found["db.name"]["value"], found["db.name"]["level"]) == ("ipm", "inventory")
+    assert (found["db.service"]["value"], found["policy.rename"]["level"]) == ("web", "playbook")
+    assert found["policy.lease_ttl"]["level"] == "built-in"
     text = world.b2m("vars", "--db", "ipm", "--host", "prod").out.splitlines()
     line = (world.root / "inventory.yaml").read_text().splitlines().index("          team: night") + 1
     assert any(one.startswith(f'  team = "night"  [host prod]  inventory.yaml:{line}:17; hides group') for one in text)

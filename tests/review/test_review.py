@@ -272,3 +272,17 @@ def test_a_link_out_of_the_project_is_not_followed(tmp_path: Path) -> None:
     found = review(str(root))
     assert found.exit_code == 0
     assert any(one.startswith(f"{PLAY} was a link out of the project at ") for one in found.unseen)
+
+
+def test_a_command_behind_a_condition_that_does_not_hold_is_shown(root: Path) -> None:
+    purge = '    - shell: {run: ./purge.sh, reason: no module purges}\n      when: tone == "loud"\n'
+    asleep = changed(PLAYBOOK, ("  up_to_date: []\n", f"  up_to_date:\n{purge}"))
+    commit(root, {PLAY: asleep})
+    found = review(str(root))
+    new = 'new shell command, which nothing undoes: "./purge.sh", reason: "no module purges"; not run by default'
+    assert [one.what for one in found.warnings] == [new]
+    assert found.databases[0].plans[0].lines == (
+        '+ shell run: "./purge.sh", reason: "no module purges" [not run by default] when tone == "loud"',
+    )
+    commit(root, {PLAY: asleep.replace("./purge.sh", "rm -rf /")})
+    assert any("rm -rf /" in one.what for one in review(str(root)).warnings)

@@ -16,6 +16,7 @@ from b2m.facts import BucketFacts, Facts, HostFacts, Live
 from b2m.opening import Opened, opened
 from b2m.project import Target
 from b2m.state import MAX_SKEW, Verdict, classify
+from b2m.sync import merge_problems
 
 DEAD_AFTER = 1.5  # lease_ttls without a renewal
 PATIENCE = 15.0  # seconds, beyond a lease's ttl, until a run that waits has seen that it is dead
@@ -45,7 +46,7 @@ Look = Callable[[], Iterator[Finding]]
 def _looks(found: Opened, facts: Facts, verdict: Verdict | None, deep: bool) -> Iterator[Look]:
     """Yield the examinations, the most urgent first: the site, then the data, then the rest."""
     place, target = found.session.place, found.target
-    yield lambda: iter([host.lock(place, facts)])
+    yield lambda: iter([host.lock(target, place, facts)])
     yield lambda: iter([host.service(target, facts)])
     yield lambda: iter([_bucket(facts)])
     yield lambda: iter([_pause(facts)])
@@ -55,6 +56,8 @@ def _looks(found: Opened, facts: Facts, verdict: Verdict | None, deep: bool) -> 
     yield lambda: iter([_clock(facts)])
     if verdict is not None:
         yield lambda: iter([_state(facts, verdict)])
+    if facts.on_host.busy is None and facts.on_host.problem is None:
+        yield lambda: iter(_policy(found, facts))
     yield lambda: iter([host.kept(place, facts)])
     yield lambda: iter([host.leftovers(place, facts)])
     yield lambda: iter([host.runs(place, facts, verdict)])
@@ -141,6 +144,13 @@ def _state(facts: Facts, verdict: Verdict) -> Finding:
     if verdict.state in ("ready_to_upload", "outdated_db"):
         return Finding("state", "note", f"{verdict.state}: the next sync has work", b2m("sync", facts))
     return Finding("state", "ok", verdict.state)
+
+
+def _policy(found: Opened, facts: Facts) -> list[Finding]:
+    first = f"mend {found.target.playbook.file}"
+    return [
+        Finding("policy", "bad", what, b2m("plan", facts), first, _page("conflict")) for what in merge_problems(found)
+    ]
 
 
 def _page(reason: str) -> str:

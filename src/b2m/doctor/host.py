@@ -30,7 +30,7 @@ from b2m.wording import size
 EXPECTED = (0, 4, 10)  # exit codes that are no failure
 
 
-def lock(place: Place, facts: Facts) -> Finding:
+def lock(target: Target, place: Place, facts: Facts) -> Finding:
     """Who changes the database on this host now, or what a dead run left."""
     busy, journal = facts.on_host.busy, Journal(place.journal)
     if busy is not None:
@@ -45,8 +45,15 @@ def lock(place: Place, facts: Facts) -> Finding:
     left = [act for act, entry in open_acts.items() if entry is not None]
     what = f"its {' and '.join(left)} must be settled" if left else "it left nothing to settle"
     if pending.hold is not None:
-        what += "; the server does not have the database"
+        what += f"; the server does not have the database: {_tried_next(target, pending.hold['service'])}"
     return Finding("lock", "bad", f"run {pending.run} was cut off: {what}", b2m("sync", facts))
+
+
+def _tried_next(target: Target, held: dict[str, str]) -> str:
+    """Say with which commands the next run gives the server back."""
+    now = target.services.get(held["name"])
+    then = f", then `{now.back}` of inventory.yaml" if now is not None and now.back != held["back"] else ""
+    return f"the next run tries `{held['back']}` of the journal{then}"
 
 
 def service(target: Target, facts: Facts) -> Finding:
@@ -142,9 +149,10 @@ def runs(place: Place, facts: Facts, verdict: Verdict | None) -> Finding:
 def guard(place: Place) -> Iterator[Finding]:
     """What a guard process last did in place of a dead run."""
     try:
-        said = (place.state / "guard.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = (place.state / "guard.log").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
+    said = [line for line in text.splitlines() if line.strip()]
     if said:
         yield Finding("guard", "note", f"it last had to act: {said[-1]}")
 

@@ -38,6 +38,9 @@ def against(reason: str | None, facts: Facts) -> Remedy:
         return Remedy(b2m("download", facts, "--discard"), first)
     if reason == "clock_skew":
         return Remedy("timedatectl set-ntp true", "find out whose clock is wrong, here or where it was last published")
+    if reason == "cannot_replay":
+        first = f"put what {b2m('diff', facts)} shows into the newest version by hand, on another host, and publish it"
+        return Remedy(b2m("download", facts, "--discard"), f"{first}; a backup is kept in .b2m/{facts.db}/backups")
     if reason in ("conflict", "failed_verification", "mass_deletion"):
         look = b2m("plan", facts, "--rehearse") if reason == "conflict" else b2m("diff", facts)
         return Remedy(sync, f"see what it is about with: {look}; mend the rows, or policy in playbooks/{facts.db}.yaml")

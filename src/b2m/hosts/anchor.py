@@ -58,7 +58,7 @@ def load(place: Place) -> Anchor | None:
             return Anchor.from_json(data)
     except (KeyError, TypeError):
         pass
-    raise AnchorDamaged(db=place.db, path=path, what="is not readable")
+    raise AnchorDamaged(db=place.db, host=place.host, path=path, what="is not readable")
 
 
 def path_of(place: Place, anchor: Anchor) -> Path:
@@ -69,9 +69,9 @@ def check(place: Place, anchor: Anchor) -> Path:
     """Return the anchor's file after reading all of it: what it decides must not rest on a rotten disk."""
     path = path_of(place, anchor)
     if not path.exists():
-        raise AnchorDamaged(db=place.db, path=path, what="is gone")
+        raise AnchorDamaged(db=place.db, host=place.host, path=path, what="is gone")
     if hash_file(path) != (anchor.blake3, anchor.size):
-        raise AnchorDamaged(db=place.db, path=path, what="is not what it was when it was written")
+        raise AnchorDamaged(db=place.db, host=place.host, path=path, what="is not what it was when it was written")
     return path
 
 

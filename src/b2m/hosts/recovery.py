@@ -5,6 +5,7 @@ The guard does it at once, for what is on the host; the next run does it too, an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from b2m.errors import Locked
 from b2m.hosts import switch as switches
 from b2m.hosts.lock import HostLock
 from b2m.hosts.place import Place
-from b2m.hosts.service import Service
+from b2m.hosts.service import Service, ServiceError
 from b2m.journal import Journal
 from b2m.sqlite.swap import set_journal_mode
 
 
-def recover_host(place: Place, *, service: bool = True) -> list[str]:
+def recover_host(place: Place, *, service: bool = True, now: Service | None = None) -> list[str]:
     """Finish or take back a switch, then give the server back; return what was done, in words.
 
-    Without ``service`` only the files are settled: the run is alive and gives the server back itself.
+    Without ``service`` only the files are settled: the run is alive and gives the server back itself. ``now`` is the
+    service as the inventory has it by now: it is tried where the journal's commands fail, which may have been mended.
 
     Errors of the service command come out after the files are settled; the journal then still says "hold", so that
     the next run tries again.
@@ -44,10 +46,24 @@ def recover_host(place: Place, *, service: bool = True) -> list[str]:
             acts.append(f"took back the switch to {switch.new}")
     if service and pending.hold is not None:
         held = Service.from_json(pending.hold["service"])
-        held.give_back(was_well=pending.hold.get("was_well", True))
+        _give_back(held, now, was_well=pending.hold.get("was_well", True))
         journal.append("released")
         acts.append(f"gave {place.db} back to {held.name}")
     return acts
+
+
+def _give_back(held: Service, now: Service | None, *, was_well: bool) -> None:
+    """Give the server back as the dead run would have, or else as the inventory says now; ServiceError."""
+    try:
+        held.give_back(was_well=was_well)
+    except ServiceError as error:
+        tried = f"{error} (`{held.back}` is what the run that was cut off noted in its journal)"
+        if now is None or now == held:
+            raise ServiceError(tried) from None
+        try:
+            now.give_back(was_well=was_well)
+        except ServiceError as second:
+            raise ServiceError(f"{tried}; and as inventory.yaml has it now: {second}") from None
 
 
 def recover_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -70,3 +86,21 @@ def recover_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
             yield place.db, recover_host(place)
         finally:
             lock.close()
+
+
+def main(folders: list[str]) -> int:
+    """Settle what dead runs left in folders of databases, for a host without the command line; return the exit code."""
+    code = 0
+    for folder in folders:
+        try:
+            for db, acts in recover_folder(Path(folder)):
+                for act in acts:
+                    print(f"{db}  {act}", flush=True)
+        except Exception as error:  # the next folder's server waits too
+            print(f"b2m: {folder}: {error}", file=sys.stderr, flush=True)
+            code = 7
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from b2m.faults import clean_environment
 
+UNWELL = 3.0  # seconds that a server has to get well that was not before it was held
+
 # A bracket that holds signals back.
 Shield = Callable[[], AbstractContextManager[None]]
 
@@ -61,14 +63,18 @@ class Service:
         """Let the server have the database again, and wait until it is healthy.
 
         The command runs ``shielded`` from signals, for the same reason as the other.
-        A server that was not well before it was held need not be afterwards: what is wrong with it is returned.
+        A server that was not well before it was held need not be afterwards: what is wrong with it after a moment is
+        returned.
         """
         until = time.monotonic() + self.start_timeout
         with shielded():
             _run(self.back, self.cwd, self.start_timeout)
-        if not was_well:
+        try:
+            self.wait_healthy(until if was_well else min(until, time.monotonic() + UNWELL))
+        except ServiceError:
+            if was_well:
+                raise
             return self.problem()
-        self.wait_healthy(until)
         return None
 
     def wait_healthy(self, until: float) -> None:

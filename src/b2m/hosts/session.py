@@ -35,7 +35,7 @@ from b2m.sqlite.connect import set_tick
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import sidecars
 from b2m.sqlite.shape import Shape, shape_of
-from b2m.versions import pack
+from b2m.versions import dbtoml, pack
 from b2m.versions.commit import Commit
 
 Progress = Callable[[str, int, int], None]
@@ -107,11 +107,18 @@ class Session:
     def _require_folder(self) -> None:
         # It is never made here: a disk that is not mounted must not look like a host without databases.
         if not self.place.folder.is_dir():
-            raise errors.Unreadable(db=self.place.db, path=self.place.folder, what="the folder does not exist")
+            raise errors.Unreadable(
+                db=self.place.db,
+                path=self.place.folder,
+                what="the folder does not exist; make it, mount it, or name the right host with --host",
+            )
 
-    def recover(self) -> list[str]:
-        """Settle on the host what a dead run left; the publication, if one is open, is the caller's."""
-        return recover_host(self.place)
+    def recover(self, now: Service | None = None) -> list[str]:
+        """Settle on the host what a dead run left; the publication, if one is open, is the caller's.
+
+        ``now`` is the service as the inventory has it: for a command that failed then, and was mended since.
+        """
+        return recover_host(self.place, now=now)
 
     def begin(self) -> None:
         """Open this run's journal and work folder; what dead runs left in theirs goes."""
@@ -251,7 +258,12 @@ class Session:
         else:
             anchor = anchors.load(self.place)
             if anchor is None:
-                raise errors.NoBase(db=self.place.db, path=self.place.live(), head=self.head.number if self.head else 0)
+                raise errors.NoBase(
+                    db=self.place.db,
+                    host=self.place.host,
+                    path=self.place.live(),
+                    head=self.head.number if self.head else 0,
+                )
             base = anchors.check(self.place, anchor)
             done = merge.replay(self.place.db, base, self.file(source), candidate, rules)
             self._consumed[onto] = self._snapshot_version[source]
@@ -285,7 +297,7 @@ class Session:
     def send(self, bucket: Bucket, name: str, number: int) -> pack.PackInfo:
         """Upload a verified file as the pack of version ``number``."""
         if "integrity" not in self.verified.get(name, ()):
-            raise errors.NotVerified(db=self.place.db, file=name)
+            raise errors.NotVerified(db=self.place.db, file=name, lacks="integrity")
         return pack.upload_pack(
             bucket,
             self.place.db,
@@ -300,6 +312,7 @@ class Session:
         faults.point("anchor-advanced")
         version = self._snapshot_version.get(name)
         path = self.place.live()
+        self._name_live(path)
         if version is None:
             self.live.forget()
         else:
@@ -309,6 +322,12 @@ class Session:
     def settle_publication(self, snapshot: Path, anchor: Anchor) -> None:
         """After a crash: the commit is ours, so its snapshot is the anchor."""
         anchors.install(self.place, snapshot, anchor)
+        self._name_live(self.place.live())
+
+    def _name_live(self, path: Path) -> None:
+        """Enter the live file into ``db.toml`` if nothing names it there yet: servers read its name from that file."""
+        if path.parent == self.place.folder and path.exists() and self.place.key not in dbtoml.read(self.place.toml):
+            dbtoml.set_entry(self.place.toml, self.place.key, path.name)
 
     # -- the hold ------------------------------------------------------------------------------------------------
 
@@ -347,10 +366,10 @@ class Session:
         self._consumed[candidate] = self._snapshot_version[snapshot]
         self.saved = saved
 
-    def proven(self, candidate: str) -> bool:
-        """Tell whether a candidate was verified in full: with the rows of both sides, if it took any."""
+    def unproven(self, candidate: str) -> list[str]:
+        """Return the checks that a candidate lacks; one that took rows needs the rows of both sides proven too."""
         needed = {"integrity", "foreign_keys"} | ({"rows"} if candidate in self._took else set())
-        return needed <= self.verified.get(candidate, set())
+        return sorted(needed - self.verified.get(candidate, set()))
 
     def file(self, name: str) -> Path:
         """Return a file of the work folder; TaskFailed if no task made it."""

@@ -40,8 +40,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     ``rows`` says what the new live file has that its anchor, the downloaded head, lacks.
     """
     place, candidate = session.place, session.file(name)
-    if not session.proven(name):
-        raise errors.NotVerified(db=place.db, file=name)
+    if lacks := session.unproven(name):
+        raise errors.NotVerified(db=place.db, file=name, lacks=", ".join(lacks))
     assert session.head is not None
     old = place.live()
     exists = old.exists()

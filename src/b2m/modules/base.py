@@ -44,5 +44,10 @@ class Module(BaseModel):
         """Do it; a failure leaves nothing half done that ``undo`` does not know of."""
         raise NotImplementedError
 
+    @classmethod
+    def undoes(cls) -> bool:
+        """Tell whether there is anything to take back: most tasks only work in the run's own folder."""
+        return cls.undo is not Module.undo
+
     def undo(self, run: Run) -> None:
         """Take back what ``apply`` did, without losing what the server wrote since. Nothing, by default."""

@@ -13,7 +13,7 @@ from b2m.run import Run
 
 
 class Shell(Module):
-    """Run a shell command on the host, in the project's folder, by SSH in the host's ``workdir``; its output goes into the run record.
+    """Run a shell command on the host, in the project's folder or its ``workdir``; its output goes into the run record.
 
     Nothing undoes it. Without a ``timeout`` it may take a minute; inside a hold it counts against ``max_downtime``.
     """

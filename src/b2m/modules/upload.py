@@ -43,7 +43,7 @@ class Upload(Module):
         session, facts, db = run.session, run.facts, run.target.db
         head = facts.head
         if (head.token if head else None) != (facts.anchor.token if facts.anchor else None):
-            raise errors.NotOnHead(db=db, head=head.number if head else 0)
+            raise errors.NotOnHead(db=db, host=facts.host, head=head.number if head else 0)
         changes = session.changes(self.file)
         if changes is not None and not changes.dirty:
             assert head is not None

@@ -27,7 +27,8 @@ class Verify(Module):
     checks: list[Check] = Field(
         default_factory=_both,
         min_length=1,
-        description="integrity: SQLite's own check; foreign_keys; rows: every row of both sides is there, counted",
+        description="integrity: SQLite's own check; foreign_keys; rows: every row of both sides is there, counted, as "
+        "a swap of replayed rows needs; without it the first two",
     )
 
     def skip(self, facts: Facts) -> str | None:

@@ -187,7 +187,7 @@ class _Comparison:
             yield from self._judged(judge, plans)
         if not self._known:
             return
-        for section in ("on_refused", "on_failed"):
+        for section in ("on_refused", "on_failed", "on_success"):
             found = [both for (state, _), both in plans.items() if state == section]
             if found and all(old for old, _ in found) and not any(new for _, new in found):
                 yield Warned(self._db, f"{section} has no task any more: nobody is told")

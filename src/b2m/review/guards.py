@@ -31,7 +31,8 @@ def new_commands(before: Sequence[Step], after: Sequence[Step]) -> Iterator[str]
     for step in after:
         if step.module == "shell" and step.args.get("run") not in known:
             run, reason = (shown(step.args.get(key, ""), key) for key in ("run", "reason"))
-            yield f"new shell command, which nothing undoes: {run}, reason: {reason}"
+            asleep = "; not run by default" if step.asleep else ""
+            yield f"new shell command, which nothing undoes: {run}, reason: {reason}{asleep}"
 
 
 def _lost_checks(put_out: str, before: Proofs, after: Proofs) -> Iterator[str]:

@@ -12,10 +12,11 @@ from typing import Any
 from b2m.project import Target, Task
 from b2m.project.scope import Layer
 from b2m.project.secrets import looks_secret
-from b2m.project.tasks import HOLD, ROLE, Limits, commands_of
+from b2m.project.tasks import HOLD, ROLE, Limits, commands_of, walk
 from b2m.review.expanding import Known
 
 HIDDEN = "(looks like a secret)"
+SHELL = "shell"
 _PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 _CONTEXT = 3  # lines around a change, as diff -u has
 
@@ -24,7 +25,8 @@ _CONTEXT = 3  # lines around a change, as diff -u has
 class Step:
     """One task of a plan; ``role`` if it only says when the steps below it run.
 
-    ``conditions`` are all that must hold, ``hold`` the number of the hold that it is in.
+    ``conditions`` are all that must hold, ``hold`` the number of the hold that it is in. ``asleep`` is a command whose
+    condition does not hold with the variables as they are: ``-e`` may wake it.
     """
 
     module: str
@@ -34,6 +36,7 @@ class Step:
     depth: int
     hold: int | None
     limits: Limits
+    asleep: bool = False
 
     def line(self, *, hide: bool) -> str:
         """The step as one line; with ``hide`` no value that looks like a secret is in it."""
@@ -46,6 +49,8 @@ class Step:
             words.append(f"[timeout {self.limits.timeout:g}s]")
         if self.limits.retries:
             words.append(f"[retries {self.limits.retries}]")
+        if self.asleep:
+            words.append("[not run by default]")
         if self.when is not None:
             words.append(f"when {self.when}")
         return "  " * self.depth + " ".join(words)
@@ -70,6 +75,7 @@ class _Steps:
             place = Layer(task.name, {}, task.source)
             when = True if task.when is None else known.condition(task.when, place)
             if when is False:
+                yield from self._asleep(task, depth)
                 continue
             written = None if when is True else str(when)
             conditions = around if written is None else around | {written}
@@ -82,6 +88,14 @@ class _Steps:
             if task.module == HOLD:
                 self._holds += 1
                 yield from self.of(task.block, depth + 1, conditions, self._holds)
+
+    def _asleep(self, skipped: Task, depth: int) -> Iterator[Step]:
+        """The commands in a task that does not run: nobody should be able to bring one in unseen."""
+        for task, _ in walk([skipped]):
+            if task.module == SHELL:
+                known = Known(self._facts, (*task.defaults, *self._target.layers, *task.vars))
+                arguments = _arguments(task, known, Layer(task.name, {}, task.source))
+                yield Step(SHELL, arguments, task.when, frozenset(), depth, None, task.limits, asleep=True)
 
 
 def _arguments(task: Task, known: Known, place: Layer) -> dict[str, Any]:

@@ -30,11 +30,15 @@ class RowConflict:
     theirs: tuple[Value, ...] | None = None
     detail: str = ""
 
+    @property
+    def where(self) -> str:
+        """The row by its key, as ``episodes[id=2]``."""
+        return f"{self.table}[{', '.join(self.columns[: len(self.key)]) or 'row'}={shown(self.key)}]"
+
     def __str__(self) -> str:
-        where = f"{self.table}[{', '.join(self.columns[: len(self.key)]) or 'row'}={shown(self.key)}]"
         if self.detail:
-            return f"{where}: {self.detail}"
-        return f"{where}: ours {self._side(self.ours)}, theirs {self._side(self.theirs)}"
+            return f"{self.where}: {self.detail}"
+        return f"{self.where}: ours {self._side(self.ours)}, theirs {self._side(self.theirs)}"
 
     def _side(self, row: tuple[Value, ...] | None) -> str:
         if row is None:
@@ -165,6 +169,11 @@ def conflict_rows(conn: apsw.Connection, plan: Plan, encoding: str, limit: int =
     """List a plan's conflicts with the three versions of each row."""
     where = f"p.act = 'conflict' ORDER BY p.id LIMIT {limit}"
     return _read(conn, plan, encoding, where, "")
+
+
+def settled_rows(conn: apsw.Connection, plan: Plan, encoding: str, limit: int = 3) -> list[RowConflict]:
+    """List the first conflicts of a plan that its table's rule settled."""
+    return _read(conn, plan, encoding, f"p.rule IS NOT NULL ORDER BY p.id LIMIT {limit}", "")
 
 
 def refused_row(conn: apsw.Connection, plan: Plan, encoding: str, number: int, detail: str) -> RowConflict:

@@ -12,7 +12,7 @@ import apsw
 from b2m.errors import CannotReplay, Conflict, VerifyFailed
 from b2m.sqlite.apply import Applier
 from b2m.sqlite.connect import explained, open_private, open_shared
-from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide
+from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide, settled_rows
 from b2m.sqlite.diff import Counts
 from b2m.sqlite.foreign import Violation, foreign_keys, suspects, violations
 from b2m.sqlite.live import LiveFile
@@ -30,13 +30,15 @@ class Replay:
     """What a replay did to the candidate.
 
     `counts` are rows really changed, by table; `identical` were there already; `merged` are rows whose columns came
-    from both sides; `resolved` counts conflicts settled by each rule; `data_version` is the state of live consumed.
+    from both sides; `resolved` counts conflicts settled by each rule, `settled` are the
+    first of those rows; `data_version` is the state of live consumed.
     """
 
     counts: Mapping[str, Counts]
     identical: int = 0
     merged: int = 0
     resolved: Mapping[str, int] = field(default_factory=dict)
+    settled: tuple[RowConflict, ...] = ()
     data_version: int | None = None
 
     @property
@@ -90,6 +92,7 @@ def _apply(
         _same_tables(db, spool, schema)
         plans = [decide(conn, spooled, rules.of(spooled.table.name)) for spooled in spool.tables]
         _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
+        settled = [row for plan in plans if plan.resolved for row in settled_rows(conn, plan, schema.encoding)]
         counts = _carry_out(db, conn, plans, schema)
         known = {name: value for name, value in spool.sequences.items() if name in schema.tables}
         _set_sequences(conn, known, verbatim)
@@ -103,6 +106,7 @@ def _apply(
             identical=sum(plan.identical for plan in plans),
             merged=sum(plan.merged for plan in plans),
             resolved=resolved,
+            settled=tuple(settled),
             data_version=spool.data_version,
         )
 

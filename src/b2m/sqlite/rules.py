@@ -24,12 +24,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rule of each table, and the limits for deletions: rows, and a share of the table (0.10 is 10 %)."""
+    """The rule of each table, and the limits for deletions: rows, and a share of the table (0.10 is 10 %).
+
+    `host` is named in what is refused.
+    """
 
     default: Rule = Rule()
     tables: Mapping[str, Rule] = field(default_factory=dict)
     max_deletes_rows: int = 1000
     max_deletes_share: float = 0.10
+    host: str = "local"
 
     def of(self, table: str) -> Rule:
         """Return the rule of a table."""
@@ -54,4 +58,4 @@ def check_table_deletes(db: str, table: str, deleted: int, rows: int, rules: Rul
     """Raise TooManyDeletes if `deleted` of `rows` rows are more than the rules believe."""
     limit = rules.allowed_deletes(rows)
     if deleted > limit:
-        raise TooManyDeletes(db=db, deleted=deleted, total=rows, table=table, limit=limit)
+        raise TooManyDeletes(db=db, host=rules.host, deleted=deleted, total=rows, table=table, limit=limit)

@@ -99,12 +99,23 @@ def _write(target: Target, ours: Installer, other: Installer) -> None:
     print(f"{entry.db}@{entry.host}  {entry.schedule.words}, by {ours.name}", flush=True)
     if ours.note:
         say(f"b2m: {ours.note}")
+    if target.remote:
+        from b2m.remote import boot
+
+        if boot.install(target):
+            print(f"{entry.db}@{entry.host}  settles at boot what a run left that died with the machine", flush=True)
+        else:
+            say(f"b2m: {entry.host} has no crontab: after a reboot the next run settles what a dead one left")
 
 
 def _remove(target: Target, installers: list[Installer]) -> None:
     from b2m import api
 
     entry = api.schedule_entry(target, to_remove=True)
+    if target.remote:
+        from b2m.remote import boot
+
+        boot.remove(target)
     for installer in installers:
         if installer.remove(entry):
             print(f"{entry.db}@{entry.host}  no longer run by {installer.name}", flush=True)
