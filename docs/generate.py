@@ -91,6 +91,12 @@ def facts() -> Iterator[str]:
     return table(("fact", ""), rows)
 
 
+def complete() -> Iterator[str]:
+    """A playbook with everything in it, as it is run by a test."""
+    text = (DOCS.parent / "examples" / "podcast" / "playbooks" / "podcast.yaml").read_text("utf-8")
+    yield f"```yaml\n{text.strip()}\n```"
+
+
 def model(kind: type[BaseModel]) -> Callable[[], Iterator[str]]:
     """Return what describes a file of a project: its keys, and those of every mapping in it."""
 
@@ -190,6 +196,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "playbook": model(PlaybookFile),
     "role": model(RoleFile),
     "task": model(Frame),
+    "complete": complete,
 }
 
 
