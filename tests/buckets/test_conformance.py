@@ -249,8 +249,11 @@ def _put_alternating(connection: Any, config: Config) -> None:
 def test_a_reader_sees_one_whole_object_while_it_is_replaced(bucket: Bucket, config: Config) -> None:
     bucket.put("a", b"A" * 1_000_000)
     with running(_put_alternating, config):
-        seen = set()
-        for _ in range(trials(ci=150, full=2000)):
+        seen: set[bytes] = set()
+        reads, until = 0, time.monotonic() + 60
+        while reads < trials(ci=150, full=2000) or len(seen) < 2:  # the writer may need a while to start
+            assert time.monotonic() < until, f"only {seen} was seen in {reads} reads"
+            reads += 1
             content = bucket.get("a")
             seen.add(content[:1])
             assert content in (b"A" * 1_000_000, b"B" * 1_000_000)

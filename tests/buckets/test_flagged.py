@@ -117,7 +117,12 @@ def test_a_store_that_is_too_slow_for_flags_is_told_from_others(store: Store, mo
     bucket = FlaggedBucket(store, stale=0.15, wait=0.01)
     bucket._patience = 0.5
     listing = store.list
-    monkeypatch.setattr(store, "list", lambda prefix: [time.sleep(0.06), listing(prefix)][1])
+
+    def slow(prefix: str) -> list[str]:
+        time.sleep(0.06)
+        return listing(prefix)
+
+    monkeypatch.setattr(store, "list", slow)
     with pytest.raises(BucketError, match="the store is too slow, or this process was stopped"):
         bucket.create(NAME, b"{}")
     assert stored(store) == []

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.buckets.backends import BACKENDS, Backend
+from tests.buckets.b2_backends import B2_BACKENDS
+from tests.buckets.backends import Backend
+from tests.buckets.s3_backends import S3_BACKENDS
 from tests.e2e import test_scenarios
 from tests.e2e.conftest import Copy
 from tests.support.far import FarWorld
 from tests.support.settings import trials
 from tests.support.sshd import Prod
 
-STORES = {backend.name: backend for backend in BACKENDS if backend.name != "folder"}
+STORES = {backend.name: backend for backend in [*S3_BACKENDS, *B2_BACKENDS]}
 FIRST = "minio"
 MOST = ("test_scenario_2_and_case_2_1", "test_scenario_4", "test_two_members_and_a_busy_server")
 """What CI repeats on the stores after the first; the full count repeats everything."""
