@@ -85,7 +85,7 @@ def save(place: Place, run: str, data: Mapping[str, Any]) -> None:
 
 def newest_first(place: Place) -> Iterator[Record]:
     """Yield the records of a database on this host; what is none, such as a file of another format, is left out."""
-    for path in sorted(_folder(place).glob("*.json"), reverse=True):
+    for path in sorted(_folder(place).glob("*.json"), key=_age, reverse=True):
         data = read_json(path)
         if data is None or data.get("format") != FORMAT:
             continue
@@ -103,6 +103,14 @@ def last_sync(place: Place) -> Record | None:
 def last_hold(place: Place) -> Record | None:
     """Return the newest run that held the server, and went well."""
     return next((each for each in newest_first(place) if each.exit_code == 0 and each.holds), None)
+
+
+def _age(path: Path) -> tuple[str, int]:
+    """What sorts records by time: an id counts seconds only, and runs that began in one second ended one by one."""
+    try:
+        return path.name.partition("-")[0], path.stat().st_mtime_ns
+    except FileNotFoundError:  # another run has just forgotten it
+        return "", 0
 
 
 def _folder(place: Place) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +12,25 @@ from tests.support.b2_simulator import simulator
 
 
 def _flags(tmp: Path) -> Mapping[str, object]:
-    return simulator().config(prefix="team/data")
+    return _named(simulator().config(prefix="team/data"))
 
 
 def _locks(tmp: Path) -> Mapping[str, object]:
-    return simulator().config(locks=True)
+    return _named(simulator().config(locks=True))
+
+
+def _named(entry: Mapping[str, object]) -> dict[str, object]:
+    """Return an entry with the names of its secrets, which this process's environment then has."""
+    named: dict[str, object] = {}
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            value = _named(value)
+        elif key in ("key_id", "key"):
+            name = f"B2M_TEST_B2_{secrets.token_hex(4).upper()}"
+            os.environ[name] = str(value)
+            value = f"${name}"
+        named[key] = value
+    return named
 
 
 def _vanish(config: Mapping[str, object]) -> None:

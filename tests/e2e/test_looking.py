@@ -465,7 +465,7 @@ def test_a_rehearsal_refuses_what_the_hold_would(copied: Copy) -> None:
     )
     done = world.b2m(*REHEARSE, "--host", "ben")
     assert done.code == 8, done
-    assert "candidate was not verified in full, rows is missing" in done.err
+    assert "candidate was not verified in full, rows is missing" in done.out
 
 
 def test_what_check_refuses_no_sync_runs_and_looking_goes_on(copied: Copy) -> None:
@@ -539,14 +539,10 @@ def test_the_first_version_of_a_folder_without_db_toml_writes_it(copied: Copy) -
     folder = world.root / "new" / "dbs"
     folder.mkdir(parents=True)
     shutil.copy(world.live("ann", "emoji"), folder / "notes-v3.db")
-    world.change(
-        "inventory.yaml",
-        "  emoji:\n    file:",
-        "  notes:\n    file: notes-v{version}.db\n    bucket: main\n  emoji:\n    file:",
-    )
-    world.change(
-        "inventory.yaml", "      ben:\n", "      carl: {folder: new/dbs, databases: {notes: {}}}\n      ben:\n"
-    )
+    entry = "  notes:\n    file: notes-v{version}.db\n    bucket: main\n  emoji:\n    file:"
+    world.change("inventory.yaml", "  emoji:\n    file:", entry)
+    with (world.root / "inventory.yaml").open("a") as out:
+        out.write("  alone:\n    hosts:\n      carl: {folder: new/dbs, databases: {notes: {}}}\n")
     playbook = (world.root / "playbooks" / "emoji.yaml").read_text()
     (world.root / "playbooks" / "notes.yaml").write_text(
         playbook.replace("db: emoji", "db: notes").replace("hosts: [production, team]", "hosts: [carl]")

@@ -271,7 +271,7 @@ def test_a_swap_of_replayed_rows_needs_the_rows_proven(tmp_path: Path) -> None:
 def test_a_replay_after_the_verify_asks_for_another_one(tmp_path: Path) -> None:
     after = "- verify: {file: candidate}\n    - replay: {from: ours, onto: candidate}"
     assert lines(check(tmp_path, playbook=in_outdated("- verify: {file: candidate}", after)))[0] == [
-        "playbooks/ipm.yaml:20:11: swap needs a verify of candidate after the last replay onto it: "
+        "playbooks/ipm.yaml:20:11: swap needs a verify of candidate after what last changed it: "
         "foreign_keys, integrity, rows"
     ]
 

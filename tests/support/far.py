@@ -28,7 +28,7 @@ class FarWorld(World):
         base = host.home / root.name.replace(" ", "-")
         self.base = base
         inventory = INVENTORY.format(python="{{ python }}", server="server.py", start_timeout=start_timeout)
-        inventory = inventory.replace("    type: folder\n    path: bucket\n", _yaml(bucket))
+        inventory = inventory.replace("    type: folder\n    path: bucket\n", yaml_of(bucket))
         for name in ("prod", "prod-stop"):
             there = f"connection: ssh\n        address: prod\n        folder: {base}/prod/dbs\n        workdir: {base}"
             inventory = inventory.replace(f"      {name}:\n        folder: prod/dbs", f"      {name}:\n        {there}")
@@ -66,7 +66,7 @@ class FarWorld(World):
         return self.prod if host.startswith("prod") else self.root / host / "dbs"
 
 
-def _yaml(entry: Mapping[str, Any]) -> str:
+def yaml_of(entry: Mapping[str, Any]) -> str:
     """A bucket's entry below its name; JSON is YAML too."""
     return "".join(f"    {key}: {json.dumps(value)}\n" for key, value in entry.items())
 

@@ -27,6 +27,7 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
     made: set[Any] = set()
     proven: dict[Any, frozenset[str]] = {}
     replayed: set[Any] = set()
+    stale: set[Any] = set()  # verified, and then changed
     for task, _ in walk(tasks):
         if task.module == HOLD and _EXCHANGES.isdisjoint(inner.module for inner, _ in walk(task.block)):
             odd.add(task.at, "this hold takes the database away and exchanges nothing: no swap or rename is in it")
@@ -39,12 +40,14 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
         if task.module in _MAKES:
             name = _argument(task, "as")
             made.add(name)
-            proven.pop(name, None)
             replayed.discard(name)
+            if proven.pop(name, None) is not None:
+                stale.add(name)
         elif task.module == "replay" and _argument(task, "from") != _LIVE:
             onto = _argument(task, "onto")
             replayed.add(onto)
-            proven.pop(onto, None)
+            if proven.pop(onto, None) is not None:
+                stale.add(onto)
         elif task.module == "verify":
             checks = _argument(task, "checks")
             unknown = templates.has_templates((checks, file)) or not isinstance(checks, list | tuple)
@@ -55,8 +58,10 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
             lacking = ", ".join(sorted(needed - proven.get(file, frozenset())))
             if lacking and file in proven:
                 wrong.add(task.at, f"{task.module} needs more checks in the verify of {file} before it: {lacking}")
-            elif lacking and file in replayed:
-                wrong.add(task.at, f"{task.module} needs a verify of {file} after the last replay onto it: {lacking}")
+            elif lacking and file in stale:
+                wrong.add(
+                    task.at, f"{task.module} needs a verify of {file} after the last task that changes it: {lacking}"
+                )
 
 
 def _used(task: Task) -> list[Any]:
