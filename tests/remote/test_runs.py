@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from b2m.journal import Journal
+from tests.buckets.b2_backends import B2_BACKENDS
+from tests.buckets.backends import Backend
+from tests.buckets.s3_backends import S3_BACKENDS
 from tests.support.commands import ended, started, sync_of, wait_for
 from tests.support.far import FarWorld
 from tests.support.proof import assert_all_there
 from tests.support.settings import trials
-from tests.support.sshd import Hole
+from tests.support.sshd import Hole, Prod
 from tests.support.world import Done
 
 QUICK = {"B2M_FAULT_PING": "0.5", "B2M_FAULT_SILENCE": "4", "B2M_FAULT_LINGER": "3"}
@@ -156,6 +159,63 @@ def test_the_host_is_rebooted_in_a_hold(behind: FarWorld, point: str) -> None:
     far.server("start")
     assert far.server("health", "--db", "ipm", check=False).returncode == 0
     assert_next_run_converges(far, shadow)
+
+
+@pytest.mark.parametrize("point", ["before-journal:publish", "commit-created"])
+@pytest.mark.parametrize("store", [S3_BACKENDS[1], *B2_BACKENDS], ids=lambda store: store.name)
+def test_a_publication_that_is_cut_off_is_settled(
+    bootstrapped: Prod, tmp_path: Path, store: Backend, point: str
+) -> None:
+    """The host cannot ask a lock bucket; the next run finds out what was decided, and merges no row of ours twice."""
+    far = FarWorld(tmp_path / f"ops {tmp_path.name}", bootstrapped, store.make(tmp_path))
+    try:
+        assert far.sync().code == 0
+        far.member("ann")
+        far.insert("ann", "from-ann")
+        assert far.sync("ann").code == 0
+        far.server("start")
+        with far.writing() as shadow, stalled_at(far, point) as process:
+            for pid in far.host.processes("b2m.remote.agent"):
+                os.kill(pid, signal.SIGKILL)
+            cut_off(process)
+        assert_next_run_converges(far, shadow)
+    finally:
+        far.server("stop", check=False)
+
+
+def refused_line(far: FarWorld) -> str:
+    """Sync where that cannot be: exit code 5, and one line that says why."""
+    done = far.b2m("sync", "--db", "ipm", "--host", "prod")
+    assert done.code == 5, done
+    (line,) = done.err.splitlines()
+    assert line.startswith("b2m: host prod: ")
+    return line
+
+
+def test_a_host_that_is_down(far: FarWorld) -> None:
+    far.host.stop()
+    try:
+        assert "nothing listens" in refused_line(far)
+    finally:
+        far.host.start()
+
+
+def test_a_host_that_shows_another_key(far: FarWorld) -> None:
+    with far.host.another_host_key():
+        line = refused_line(far)
+    assert line.count("SHA256:") == 2
+    assert "ssh-keygen" in line
+
+
+def test_a_host_without_b2m(far: FarWorld) -> None:
+    current = far.host.home / ".b2m" / "current"
+    current.rename(current.with_name("away"))
+    try:
+        assert refused_line(far) == "b2m: host prod: b2m is not installed there; install it with: " + (
+            "b2m bootstrap --host prod"
+        )
+    finally:
+        current.with_name("away").rename(current)
 
 
 def test_a_run_is_one_connection_and_one_process(far: FarWorld) -> None:

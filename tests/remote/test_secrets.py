@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from b2m import api
+from b2m.remote.link import wanted_secrets
+from tests.buckets.b2_backends import B2_BACKENDS
 from tests.buckets.s3_backends import S3_BACKENDS
 from tests.support import minio
-from tests.support.far import FarWorld
+from tests.support.far import FarWorld, yaml_of
 from tests.support.sshd import Prod
+from tests.support.world import World
 
 
 @contextmanager
@@ -79,3 +83,15 @@ def test_a_full_run_leaves_no_secret_anywhere(bootstrapped: Prod, tmp_path: Path
     for name in far.bucket.list(""):
         data = far.bucket.get(name)
         assert not [secret for secret in hidden if secret in data], name
+
+
+def test_what_may_change_locks_is_not_given_to_a_host(tmp_path: Path) -> None:
+    entry = B2_BACKENDS[1].make(tmp_path)
+    locks = entry["locks"]
+    assert isinstance(locks, dict)
+    world = World(tmp_path / "project")
+    world.change("inventory.yaml", "    type: folder\n    path: bucket\n", yaml_of(entry))
+    target = api.named(api.project(str(world.root)), ["ipm"], "prod")[0]
+    given = wanted_secrets(target)
+    assert sorted(f"${name}" for name in given) == sorted([str(entry["key_id"]), str(entry["key"])])
+    assert os.environ[str(locks["key"])[1:]] not in given.values()

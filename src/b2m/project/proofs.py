@@ -59,9 +59,7 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
             if lacking and file in proven:
                 wrong.add(task.at, f"{task.module} needs more checks in the verify of {file} before it: {lacking}")
             elif lacking and file in stale:
-                wrong.add(
-                    task.at, f"{task.module} needs a verify of {file} after the last task that changes it: {lacking}"
-                )
+                wrong.add(task.at, f"{task.module} needs a verify of {file} after what last changed it: {lacking}")
 
 
 def _used(task: Task) -> list[Any]:
