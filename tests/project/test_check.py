@@ -232,14 +232,14 @@ def test_the_command_says_where_and_leaves_with_3(tmp_path: Path) -> None:
     done = b2m(tmp_path, "check")
     assert done.returncode == 3
     # What nothing reads is told when all could be read.
-    assert done.stdout == "playbooks/ipm.yaml:6:1: unknown key polcy, did you mean policy?\n"
+    assert done.stdout == "playbooks/ipm.yaml:7:1: unknown key polcy, did you mean policy?\n"
     assert done.stderr == "9 files, 1 error, no warnings\n"
     as_json = [json.loads(line) for line in b2m(tmp_path, "check", "--json").stdout.splitlines()]
     assert as_json[0] == {
         "type": "finding",
         "severity": "error",
         "file": "playbooks/ipm.yaml",
-        "line": 6,
+        "line": 7,
         "col": 1,
         "text": "unknown key polcy, did you mean policy?",
     }
