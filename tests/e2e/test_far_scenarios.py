@@ -30,6 +30,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test its stores."""
     whole = trials(0, 1) or metafunc.function.__name__.startswith(MOST)
     names = [name for name in STORES if whole or name == FIRST]
+    if metafunc.function.__name__.startswith("test_case_2_2"):
+        names = [name for name in names if name != "b2-locks"]  # its numbers only go up: nobody publishes v1 again
     metafunc.parametrize("store", [STORES[name] for name in names], ids=names)
 
 
