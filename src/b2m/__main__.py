@@ -2,4 +2,5 @@
 
 from b2m.tasks.program import main
 
-main()
+if __name__ == "__main__":
+    main()

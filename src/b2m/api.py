@@ -108,8 +108,10 @@ def fleet(found: Project, dbs: Iterable[str], variables: Iterable[str] = ()) -> 
         wanted = there if words == ["all"] else [db for db in words if db in there or db not in found.databases]
         if host != LOCAL and wanted:
             chosen += targets(found, wanted, host, variables)
-    if not chosen:
-        raise errors.UsageError(what=f"no host has {' or '.join(words) or 'a database that is named: add --db'}")
+    missed = [db for db in words if db in found.databases and all(target.db != db for target in chosen)]
+    if missed or not chosen:
+        what = " or ".join(missed or words) or "a database that is named: add --db"
+        raise errors.UsageError(what=f"no host has {what}")
     return sorted(chosen, key=lambda target: target.direction == "bucket_to_host")
 
 

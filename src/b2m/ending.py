@@ -45,11 +45,19 @@ def ended(
         _record(found, recap, command, error)
         error.recap = recap  # type: ignore[attr-defined]
         raise
-    _tell_other_tools(run)
     recap = _recap(found, run, engine, before, after.state, 0)
-    if then is not None:
-        then(recap)
-    _record(found, recap, command, None)
+    try:
+        _tell_other_tools(run)
+        recap = _recap(found, run, engine, before, after.state, 0)  # with the bytes of that
+        if then is not None:
+            then(recap)
+    except errors.Interrupted as stop:
+        stop.outcome = "the run itself was over, and what it did stays"
+        stop.recap = recap  # type: ignore[attr-defined]
+        raise
+    finally:
+        with run.shielded():
+            _record(found, recap, command, None)
     return recap
 
 

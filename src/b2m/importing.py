@@ -72,9 +72,10 @@ def import_versions(target: Target, events: Events, source: str, *, everything: 
     ``source`` is where they lie: a folder, or the address of a bucket that the same key may read. UsageError if there
     is nothing; Refused if the database has versions, or a file is not what was noted of it; BucketError.
     """
+    if "{version}" not in target.file:
+        raise errors.UsageError(what=f"{target.file} has no number in its name, which would tell old files apart")
     bucket = open_bucket(target.bucket)
-    bucket_id = read_marker(bucket).id
-    assert bucket_id
+    read_marker(bucket)
     old = open_bucket(_source(target, source))
     found = list(find(old, target.file))
     if not found:

@@ -56,7 +56,16 @@ def test_an_error_keeps_its_class_text_fields_and_recap() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["os:system", "builtins:eval", "b2m.faults:point", "b2m.remote.wire:Path", "b2mx:Y", "b2m.report:Console"]
+    "name",
+    [
+        "os:system",
+        "builtins:eval",
+        "b2m.faults:point",
+        "b2m.remote.wire:Path",
+        "b2mx:Y",
+        "b2m.report:Console",
+        "b2m.__main__:x",
+    ],
 )
 def test_nothing_else_is_ever_made(name: str) -> None:
     with pytest.raises(ValueError, match="is nothing that b2m sends"):

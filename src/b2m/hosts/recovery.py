@@ -6,16 +6,20 @@ The guard does it at once, for what is on the host; the next run does it too, an
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from b2m.errors import Locked
+from b2m import faults
+from b2m.errors import Locked, TaskFailed, UndoFailed
 from b2m.hosts import switch as switches
 from b2m.hosts.lock import HostLock
 from b2m.hosts.place import Place
 from b2m.hosts.service import Service, ServiceError
 from b2m.journal import Journal
 from b2m.sqlite.swap import set_journal_mode
+
+PAUSES = (5.0, 30.0, 120.0)  # seconds before another attempt at boot
 
 
 def recover_host(place: Place, *, service: bool = True, now: Service | None = None) -> list[str]:
@@ -72,34 +76,52 @@ def recover_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
     For a machine that comes up again: neither project nor bucket is needed, and what only the bucket can tell is left
     to the next run. A database that a live run or guard is at is left to it.
     """
+    if not folder.is_dir():
+        raise TaskFailed(what=f"there is no folder {folder}")
+    wrong: list[str] = []
     for path in sorted((folder / ".b2m").glob("*/journal.jsonl")):
-        found = Journal(path).pending().place
-        if found is None:
-            continue
-        # The folder may have been moved since.
-        place = Place.from_json({**found, "folder": folder})
         try:
+            found = Journal(path).pending().place
+            if found is None:
+                continue
+            # The folder may have been moved since.
+            place = Place.from_json({**found, "folder": folder})
             lock = HostLock(place.state / "lock", place.db, "recover")
+            try:
+                acts = recover_host(place)
+            finally:
+                lock.close()
         except Locked:
             continue
-        try:
-            yield place.db, recover_host(place)
-        finally:
-            lock.close()
+        except Exception as error:  # the next database's server waits too
+            wrong.append(f"{path.parent.name}: {error}")
+            continue
+        yield place.db, acts
+    if wrong:
+        raise UndoFailed(what="; ".join(wrong))
 
 
 def main(folders: list[str]) -> int:
-    """Settle what dead runs left in folders of databases, for a host without the command line; return the exit code."""
-    code = 0
-    for folder in folders:
-        try:
-            for db, acts in recover_folder(Path(folder)):
-                for act in acts:
-                    print(f"{db}  {act}", flush=True)
-        except Exception as error:  # the next folder's server waits too
-            print(f"b2m: {folder}: {error}", file=sys.stderr, flush=True)
-            code = 7
-    return code
+    """Settle what dead runs left in folders of databases, for a host without the command line; return the exit code.
+
+    At boot a server may take its time to come up, so that what cannot be settled is tried again.
+    """
+    left = dict.fromkeys(folders, "")
+    for pause in (*PAUSES, None):
+        for folder in list(left):
+            try:
+                for db, acts in recover_folder(Path(folder)):
+                    for act in acts:
+                        print(f"{db}  {act}", flush=True)
+                del left[folder]
+            except Exception as error:  # the next folder's server waits too
+                left[folder] = str(error)
+        if not left or pause is None:
+            break
+        time.sleep(faults.setting("BOOT_PAUSE", pause))
+    for folder, what in left.items():
+        print(f"b2m: {folder}: {what}", file=sys.stderr, flush=True)
+    return 7 if left else 0
 
 
 if __name__ == "__main__":

@@ -216,7 +216,9 @@ def absolute(root: Path, path: str) -> Path:
 
 
 def _expanded(path: str, here: bool) -> Path:
-    return Path(path).expanduser() if here else Path(path)
+    if here:
+        return Path(path).expanduser()
+    return Path("." if path == "~" else path.removeprefix("~/"))  # joined to the ~ of the other machine
 
 
 def _service(workdir: Path, name: str, service: ServiceFile, scope: Scope, source: Source) -> Service:

@@ -27,7 +27,8 @@ from typing import Any
 
 from b2m import __version__, errors, faults, secrets
 from b2m.remote import wire
-from b2m.remote.channel import MAGIC, PROTOCOL, Channel, Message
+from b2m.remote.channel import MAGIC, PROTOCOL, Channel, Closed, Message
+from b2m.signals import CAUGHT
 
 LINGER = 120.0  # seconds that an interrupted run has to undo; then its guard does
 ANSWER = 90.0  # seconds to wait for the other side to make a create
@@ -41,6 +42,7 @@ class Agent:
         self.channel = channel
         self._asked: dict[int, Future[Any]] = {}
         self._busy = False
+        self._stop: int | None = None  # a signal that came before there was anything to interrupt
         self._progress = 0.0
 
     def on_message(self, message: Message) -> bool:
@@ -59,6 +61,8 @@ class Agent:
         return True
 
     def interrupt(self, number: int) -> None:
+        """Interrupt the verb that is under way, or the next one before it begins; from any thread."""
+        self._stop = self._stop or number
         if self._busy:
             os.kill(os.getpid(), number)
 
@@ -71,17 +75,29 @@ class Agent:
             project = None
             while (message := self.channel.inbox.get()) is not None:
                 if message["type"] == "project":
-                    project = _project(Path(folder), message)
+                    try:
+                        project = _project(Path(folder), message)
+                    except (errors.B2mError, OSError) as error:
+                        project = error  # told when something is asked of it
                 elif message["type"] == "call":
                     self._call(project, message)
 
     def _call(self, project: Any, message: Message) -> None:
         self._busy = True
         try:
+            if self._stop is not None:  # asked after saying that we are busy, so that no signal falls in between
+                raise errors.Interrupted(self._stop)
+            if isinstance(project, Exception):
+                raise project
             result = self._verb(project, message)
+            self._busy = False
             reply = {"type": "result", "value": wire.encode(result)}
         except (errors.B2mError, errors.Interrupted) as error:
             reply = {"type": "failed", "error": wire.encode(error)}
+        except Closed:
+            raise
+        except OSError as error:
+            reply = {"type": "failed", "error": wire.encode(errors.TaskFailed(what=f"on the host: {error}"))}
         except Exception as error:
             traceback.print_exc()
             what = f"{type(error).__name__}: {error} (on the host; that is a bug of b2m)"
@@ -171,13 +187,20 @@ def main() -> None:
         threading.Thread(target=_linger, daemon=True).start()
         agent.interrupt(signal.SIGTERM)
 
+    # A signal between two verbs, or on the way into one, ends this process as it ends a verb.
+    for number in CAUGHT:
+        signal.signal(number, _interrupted)
     channel = Channel(partial(os.read, source), write, end)
     agent = Agent(channel)
     write(MAGIC + _hello() + b"\n")
     channel.start(agent.on_message)
-    with contextlib.suppress(OSError, errors.Interrupted):
+    with contextlib.suppress(Closed, errors.Interrupted):
         agent.serve()
     sys.stderr.flush()
+
+
+def _interrupted(number: int, _: object) -> None:
+    raise errors.Interrupted(number)
 
 
 def _linger() -> None:

@@ -14,18 +14,15 @@ from b2m.remote.ssh import Ssh
 
 TIMEOUT = 30.0  # seconds for a command there
 
-_WITHOUT = "crontab -l 2>/dev/null | grep -vF {mark}"
-_WRITE = """\
+_CHANGE = """\
 command -v crontab >/dev/null 2>&1 || {{ echo b2m-no-crontab; exit 0; }}
-{{ {without}; {line}; }} | crontab -"""
+old=$(crontab -l 2>&1) || case $old in *"no crontab for"*) old= ;; *) echo "$old" >&2; exit 1 ;; esac
+{{ [ -z "$old" ] || printf '%s\\n' "$old" | grep -vxF -e {line}; {add}; }} | crontab -"""
 
 
 def install(target: Target) -> bool:
     """Let a host settle a database's folder at boot; False if it has no crontab. HostUnreachable, TaskFailed."""
-    # A percent sign would end a line of a crontab.
-    folder = shlex.quote(_folder(target)).replace("%", r"\%")
-    line = f'@reboot "$HOME/.b2m/current/venv/bin/python" -I -m b2m.hosts.recovery {folder} {_mark(target)}'
-    return _change(target, f"printf '%s\\n' {shlex.quote(line)}")
+    return _change(target, f"printf '%s\\n' {shlex.quote(_line(target))}")
 
 
 def remove(target: Target) -> bool:
@@ -33,21 +30,16 @@ def remove(target: Target) -> bool:
     return _change(target, "true")
 
 
-def _change(target: Target, line: str) -> bool:
-    without = _WITHOUT.format(mark=shlex.quote(_mark(target)))
+def _change(target: Target, add: str) -> bool:
+    script = _CHANGE.format(line=shlex.quote(_line(target)), add=add)
     with Ssh(Address.of(target.host, target.address)) as ssh:
-        ran = ssh.run(_WRITE.format(without=without, line=line), timeout=TIMEOUT)
+        ran = ssh.run(f"exec /bin/sh -c {shlex.quote(script)}", timeout=TIMEOUT)
     if ran.code:
         raise errors.TaskFailed(what=f"{target.host}: its crontab cannot be changed: {ran.last_words}")
     return "b2m-no-crontab" not in ran.text
 
 
-def _folder(target: Target) -> str:
-    """Return the folder of a database, as cron starts in the login's home."""
-    folder = str(target.folder)
-    return folder.removeprefix("~/") if folder.startswith("~/") else folder
-
-
-def _mark(target: Target) -> str:
-    # cron has no comments behind a command, but the shell that runs it has.
-    return f"# b2m recover {_folder(target)}"
+def _line(target: Target) -> str:
+    """Return the line for a database's folder; cron starts in the login's home, and % would end the command."""
+    folder = shlex.quote(str(target.folder).removeprefix("~/")).replace("%", r"\%")
+    return f'@reboot "$HOME/.b2m/current/venv/bin/python" -I -m b2m.hosts.recovery {folder}'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from b2m import errors, faults, secrets
 from b2m.remote import wire
-from b2m.remote.channel import MAGIC, NOISE, PROTOCOL, Channel, Message
+from b2m.remote.channel import MAGIC, NOISE, PROTOCOL, Channel, Closed, Message
 
 if TYPE_CHECKING:
     from b2m.buckets.protocol import Bucket
@@ -40,6 +40,7 @@ class Link:
         self._ssh = Ssh(self._address)
         self._errors: deque[str] = deque(maxlen=_STDERR_KEPT)
         self._buckets: dict[str, Bucket] = {}
+        self._turn = threading.Lock()
         self._target = target
         self._ssh.open()
         try:
@@ -48,7 +49,10 @@ class Link:
                 bootstrap(self._ssh)
                 hello = self._start(agent_command())
             self._check(hello)
-            self._send_project(target.root)
+            try:
+                self._send_project(target.root)
+            except Closed:
+                raise self._lost() from None
         except BaseException:
             self._ssh.close()
             raise
@@ -57,34 +61,38 @@ class Link:
         self, verb: str, target: Target, events: Events | None, tell: Callable[[Any], None] | None, **options: Any
     ) -> Any:
         """Do a verb of b2m's on the host; what it raises there is raised here, HostUnreachable if the link is cut."""
-        self._target = target
         gets = [name for name, given in (("events", events), ("tell", tell)) if given is not None]
         overrides = {name: value for layer in target.overrides for name, value in layer.values.items()}
-        try:
-            self._channel.send(
-                {
-                    "type": "call",
-                    "verb": verb,
-                    "db": target.db,
-                    "host": target.host,
-                    "overrides": overrides,
-                    "gets": gets,
-                    "options": wire.encode(options),
-                    "secrets": wanted_secrets(target),
-                }
-            )
-        except OSError:
-            raise self._lost() from None
-        with _Forwarded(self._channel):
-            while (message := self._next()) is not None:
-                if message["type"] == "event" and events is not None:
-                    events.relay(message["event"])
-                elif message["type"] == "tell" and tell is not None:
-                    tell(wire.decode(message["what"]))
-                elif message["type"] == "result":
-                    return wire.decode(message["value"])
-                elif message["type"] == "failed":
-                    raise wire.decode(message["error"])
+        message = {
+            "type": "call",
+            "verb": verb,
+            "db": target.db,
+            "host": target.host,
+            "overrides": overrides,
+            "gets": gets,
+            "options": wire.encode(options),
+            "secrets": wanted_secrets(target),
+        }
+        finished = False
+        with self._turn, _Forwarded(self._channel):
+            self._target = target
+            try:
+                self._channel.send(message)
+                while (answer := self._next()) is not None:
+                    finished = answer["type"] in ("result", "failed")
+                    if answer["type"] == "event" and events is not None:
+                        events.relay(answer["event"])
+                    elif answer["type"] == "tell" and tell is not None:
+                        tell(wire.decode(answer["what"]))
+                    elif answer["type"] == "result":
+                        return wire.decode(answer["value"])
+                    elif answer["type"] == "failed":
+                        raise wire.decode(answer["error"])
+            except Closed:
+                raise self._lost() from None
+            finally:
+                if not finished:
+                    self._channel.close()  # what is still under way there must not answer the next call
         raise self._lost()
 
     @property
@@ -118,9 +126,9 @@ class Link:
         stream.settimeout(faults.setting("HELLO", HELLO))
         hello, rest = self._hello(stream)
         stream.settimeout(None)
-        if hello is None:
+        if hello is None or hello["protocol"] != PROTOCOL:
             stream.close()
-            return None
+            return hello
         head = deque([rest] if rest else [])
 
         def read(size: int) -> bytes:
@@ -230,6 +238,10 @@ class _Forwarded:
         if self._seen == 1:
             # Not in the handler: the lock of a message that is being sent may be held by this very thread.
             threading.Thread(target=self._send, args=(number,), daemon=True).start()
+        else:
+            stop = errors.Interrupted(number)
+            stop.outcome = "the host goes on undoing by itself; see: b2m doctor"
+            raise stop
 
     def _send(self, number: int) -> None:
         try:
@@ -239,11 +251,11 @@ class _Forwarded:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Yield the files that make up a project."""
+    """Yield the files that make up a project: those that the loader reads."""
     yield root / "inventory.yaml"
-    yield from sorted((root / "playbooks").glob("*.yaml"))
-    for path in sorted((root / "roles").rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+    for path in (*sorted((root / "playbooks").glob("*.yaml")), *sorted((root / "roles").glob("*/role.yaml"))):
+        # An editor leaves links that lead nowhere.
+        if path.is_file() and not path.parent.name.startswith("."):
             yield path
 
 

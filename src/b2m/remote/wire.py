@@ -91,7 +91,8 @@ def _encode_object(value: Any) -> Any:
 
 def _decode_object(kind: str, data: Mapping[str, Any]) -> Any:
     module, _, name = kind.partition(":")
-    if not (module == "b2m" or module.startswith("b2m.")) or "." in name:
+    ours = module == "b2m" or module.startswith("b2m.")
+    if not ours or "." in name or module.endswith("__main__"):
         raise ValueError(f"{kind} is nothing that b2m sends")
     found = getattr(importlib.import_module(module), name, None)
     if not isinstance(found, type):

@@ -13,7 +13,7 @@ from b2m import errors
 from b2m.tasks.frame import DBS, events, for_each, help_of, reported, say, the_project
 
 if TYPE_CHECKING:
-    from b2m.project import Target
+    from b2m.project import Project, Target
     from b2m.schedule import Installer
 
 
@@ -47,7 +47,8 @@ def schedule(
 
         if write + remove + check > 1 or cron + systemd > 1:
             raise errors.UsageError(what="choose one of --write, --remove and --check, and one of --cron and --systemd")
-        targets = api.scheduled(the_project(project or None), db, host or None)
+        found = the_project(project or None)
+        targets = api.scheduled(found, db, host or None)
         ours, other = _installers(cron, systemd)
 
         def act(target: Target) -> int:
@@ -56,7 +57,7 @@ def schedule(
             if write:
                 _write(target, ours, other)
             elif remove:
-                _remove(target, [ours] if cron or systemd else [ours, other])
+                _remove(found, target, [ours] if cron or systemd else [ours, other], [ours, other])
             else:
                 print(ours.text(api.schedule_entry(target)), end="", flush=True)
             return 0
@@ -108,19 +109,34 @@ def _write(target: Target, ours: Installer, other: Installer) -> None:
             say(f"b2m: {entry.host} has no crontab: after a reboot the next run settles what a dead one left")
 
 
-def _remove(target: Target, installers: list[Installer]) -> None:
+def _remove(found: Project, target: Target, installers: list[Installer], known: list[Installer]) -> None:
     from b2m import api
 
     entry = api.schedule_entry(target, to_remove=True)
-    if target.remote:
-        from b2m.remote import boot
-
-        boot.remove(target)
     for installer in installers:
         if installer.remove(entry):
             print(f"{entry.db}@{entry.host}  no longer run by {installer.name}", flush=True)
-            return
-    say(f"{entry.db}@{entry.host} was not installed")
+            break
+    else:
+        say(f"{entry.db}@{entry.host} was not installed")
+    if target.remote and not _folder_needed(found, target, known):
+        from b2m.remote import boot
+
+        boot.remove(target)
+
+
+def _folder_needed(found: Project, target: Target, known: list[Installer]) -> bool:
+    """Tell whether another database in the same folder of the same host is scheduled still."""
+    from b2m import api
+
+    for db in found.databases:
+        if db == target.db or target.host not in found.hosts_of(db):
+            continue
+        other = found.target(db, target.host)
+        entry = api.schedule_entry(other, to_remove=True)
+        if other.folder == target.folder and any(each.installed(entry) for each in known):
+            return True
+    return False
 
 
 TASKS = (schedule,)
