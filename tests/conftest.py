@@ -43,8 +43,8 @@ def prod_host() -> Iterator[sshd.Prod]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def bootstrapped(prod_host: sshd.Prod) -> sshd.Prod:
-    """The same host with the tests' own b2m as its agent."""
+    """The same host with the tests' own b2m as its agent, whatever the test before has installed or removed there."""
     prod_host.bootstrap_with_tests_own()
     return prod_host

@@ -101,6 +101,10 @@ class ObjectDamaged(BucketError):
     """bucket {bucket}: object {name} is damaged: {what}"""
 
 
+class ExistsTwice(BucketError):
+    """bucket {bucket}: {what}"""
+
+
 class LeaseLost(BucketError):
     """bucket {bucket}: the lease on {db} was lost ({what}); nothing was published, run the same command again"""
 

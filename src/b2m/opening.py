@@ -145,11 +145,12 @@ def settle(found: Opened) -> None:
         # A version that shows up later would be merged with its own rows.
         if isinstance(found.bucket, Settles):
             found.bucket.settle(found.target.db)
-        try:
-            commit = log.read(found.bucket, found.target.db, entry["number"])
-        except errors.ObjectMissing:
-            commit = None
-        if commit is not None and commit.token == entry["token"]:
+        # A create of the dead run may be under way still. From here on the number is ours or another's for ever, and
+        # what comes later can only come second; the pack was up before the entry was written.
+        with suppress(errors.LeaseLost):
+            log.publish(found.bucket, Commit.model_validate(entry["commit"]))
+        commit = log.read(found.bucket, found.target.db, entry["number"])
+        if commit.token == entry["token"]:
             session.settle_publication(Path(entry["snapshot"]), Anchor.from_json(entry["anchor"]))
             session.journal.append("published")
             acts.append(f"v{commit.number} was published, live starts from it now")

@@ -175,7 +175,7 @@ class Run:
     def lease_holds(self, *, look: bool = True) -> None:
         """Raise LeaseLost if the run has a lease that lapsed: asked before what cannot be taken back.
 
-        Without ``look`` only the time decides: in a hold nobody waits for a store.
+        Without ``look`` the time decides, and what was seen when the hold began: in a hold nobody waits for a store.
         What changes only this host, such as a download, runs without a lease.
         """
         if self.lease is not None:

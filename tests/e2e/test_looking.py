@@ -301,7 +301,8 @@ def test_runs_are_listed_newest_first_and_shown_in_full(copied: Copy) -> None:
     done = world.b2m("runs", "--host", "ann", "--json")
     assert done.code == 0
     found = done.json
-    assert [line["run"] for line in found] == sorted((line["run"] for line in found), reverse=True)
+    began = [line["began"] for line in found]
+    assert began == sorted(began, reverse=True)
     assert [(line["db"], line["command"], line["exit_code"]) for line in found[:3]] == [
         ("ipm", "upload", 0),
         ("emoji", "sync", 8),

@@ -222,6 +222,9 @@ class Prod:
         """
         import b2m
 
+        current = self.home / ".b2m" / "current"
+        if current.is_symlink() and str(current.readlink()) == "versions/tests-own":
+            return
         packages, source = Path(os.__file__).parent / "site-packages", Path(b2m.__file__).parents[1]
         packages = next((Path(path) for path in sys.path if (Path(path) / "apsw").is_dir()), packages)
         version = self.home / ".b2m" / "versions" / "tests-own"
@@ -240,7 +243,6 @@ class Prod:
         subprocess.run([base, "-m", "venv", "--without-pip", version / "venv"], check=True)
         (found,) = (version / "venv" / "lib").glob("python3*/site-packages")
         (found / "b2m.pth").write_text(f"{source}\n{packages}\n")
-        current = self.home / ".b2m" / "current"
         current.unlink(missing_ok=True)
         current.symlink_to("versions/tests-own")
         subprocess.run(["chown", "-hR", self.user, self.home / ".b2m"], check=True)

@@ -17,8 +17,10 @@ import requests
 from b2sdk.v3 import B2Http, B2HttpApiConfig, B2Session, HttpCallback, InMemoryAccountInfo
 from b2sdk.v3.exception import B2Error, B2HttpCallbackPreRequestException
 
+from b2m.buckets.clock import SystemClock
 from b2m.buckets.protocol import Counters
 
+_steady = SystemClock().steady  # goes on while the machine sleeps: a write that woke up may be far too late
 CONNECT = 10.0  # seconds for a connection
 READ = 30.0  # seconds without a byte
 UPLOAD_READ = 60.0  # seconds until an upload that was sent is answered
@@ -37,14 +39,14 @@ class Deadlines(threading.local):
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        before, self.at = self.at, min(self.at, time.monotonic() + seconds)
+        before, self.at = self.at, min(self.at, _steady() + seconds)
         try:
             yield
         finally:
             self.at = before
 
     def left(self) -> float:
-        return self.at - time.monotonic()
+        return self.at - _steady()
 
 
 class _Hook(HttpCallback):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from b2m.buckets import tokens
 from b2m.buckets.clock import Clock, SystemClock
 from b2m.buckets.protocol import CHUNK, Capabilities, Counters, Names, check_name
-from b2m.errors import BucketError, ObjectMissing
+from b2m.errors import ExistsTwice, ObjectMissing
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class CreatedObjects:
     def list(self, prefix: str) -> Names:
         listed = [tokens.parse(physical) for physical in self._inner.list(prefix)]
         objects = _grouped(listed)
-        known = {name: found for name, found in self._known.items() if not _is_below(name, prefix)}
+        known = {name: found for name, found in list(self._known.items()) if not _is_below(name, prefix)}
         self._known = known | objects
         # What stands beside an object that exists has done its duty; its writer may have died before removing it.
         self._litter.update({s.physical: None for s in listed if s.kind in ("flag", "staged") and s.name in objects})
@@ -141,7 +141,7 @@ class CreatedObjects:
                 return found[0].physical
             if pause:
                 self._clock.sleep(pause)
-        raise BucketError(bucket=self.name, what=fork(name, found))
+        raise ExistsTwice(bucket=self.name, what=fork(name, found))
 
     def _look_once(self, name: str) -> tuple[tokens.Stored, ...]:
         return _grouped(tokens.about(name, self._beginning(name))).get(name, ())

@@ -33,6 +33,7 @@ WAIT = 0.2  # seconds between a flag and the listing: restic's
 STALE = 30.0  # seconds after which a flag that was seen all the time counts as a dead creator's
 
 _LOOKS = (0.1, 0.3, 0.6, 1.0, 0.0)  # seconds after each listing that lacks what was just written
+_LARGEST = 64 << 10  # bytes of an object that is surely written, or given up, while its flag is fresh
 _MOST_LITTER = 10  # objects of dead creators that one create removes
 
 
@@ -58,6 +59,9 @@ class FlaggedBucket(CreatedObjects):
 
     def create(self, name: str, data: bytes) -> None:
         self._refuse_locked(tokens.check_own_name(name))
+        if len(data) > _LARGEST:
+            what = f"cannot create {name}: its {len(data)} bytes are too many to be written before a flag is stale"
+            raise BucketError(bucket=self.name, what=what)
         deadline = self._clock.steady() + self._patience
         # Only the first look is made with a flag up: who meets others waits for them without one, and bars nobody.
         while not self._try(name, data):
@@ -175,7 +179,7 @@ class FlaggedBucket(CreatedObjects):
     def _refuse_locked(self, name: str) -> None:
         """Refuse to mix: who creates through a lock bucket does not see flags."""
         folder = name.rpartition("/")[0]
-        for known, found in self._known.items():
+        for known, found in list(self._known.items()):
             if known.rpartition("/")[0] == folder and any(s.token.startswith(tokens.BY_SWAP) for s in found):
                 what = f"cannot create {name}: {known} was created through a lock bucket; give this bucket its locks:"
                 raise BucketError(bucket=self.name, what=what)

@@ -30,7 +30,7 @@ from b2m.buckets.lease_objects import (
 )
 from b2m.buckets.lease_seen import Moment, Observer
 from b2m.buckets.protocol import Bucket
-from b2m.errors import BucketError, Locked, ObjectDamaged, ObjectExists, ObjectMissing
+from b2m.errors import BucketError, ExistsTwice, Locked, ObjectDamaged, ObjectExists, ObjectMissing
 
 __all__ = ["Lease", "LeaseView", "abandon", "acquire", "break_lease", "look"]
 
@@ -127,7 +127,7 @@ def break_lease(bucket: Bucket, db: str, who: str) -> LeaseView | None:
     )
     try:
         broken = read_claim(bucket, db, ledger.epoch)
-    except (ObjectDamaged, ObjectMissing):
+    except (ExistsTwice, ObjectDamaged, ObjectMissing):
         # What nobody can read must be breakable too.
         broken = claim.model_copy(update={"owner": "unknown", "epoch": ledger.epoch, "token": "", "reason": "unknown"})
     if not _create_claim(bucket, claim):

@@ -13,6 +13,7 @@ from b2m.errors import BucketError, LeaseLost
 
 # The holder stops itself well before an observer may call it dead.
 _LAPSES_AFTER = 0.8
+_PATIENCE = 0.5  # seconds to wait for a look that was begun before, where nobody waits for a store
 
 
 class Lease:
@@ -37,22 +38,36 @@ class Lease:
         self._lost: str | None = None
         self._released = False
         self._stop = threading.Event()
+        self._ahead: threading.Thread | None = None
         self._thread = threading.Thread(target=self._renew_forever, name=f"lease {self.db}", daemon=True)
         self._thread.start()
 
     def ensure(self, *, look: bool = True) -> None:
         """Return while the lease is surely ours; LeaseLost if it lapsed, was taken over or broken.
 
-        With ``look`` the bucket is asked too, so that BucketError may come out; without, only the time decides.
+        With ``look`` the bucket is asked too, so that BucketError may come out; without, only the time decides, and
+        what ``look_ahead`` saw, if it ends soon.
         """
         if self._released:
             raise LeaseLost(bucket=self._bucket.name, db=self.db, what="it was released")
         if look and self._lost is None:
             self._look()
+        elif self._ahead is not None:
+            self._ahead.join(_PATIENCE)
         # Last, since the look itself may have taken long.
         self._check_time()
         if self._lost is not None:
             raise LeaseLost(bucket=self._bucket.name, db=self.db, what=self._lost)
+
+    def look_ahead(self) -> None:
+        """Begin to ask the bucket, for an ``ensure`` that comes in a moment and must not take long."""
+
+        def look() -> None:
+            with suppress(BucketError):
+                self._look()
+
+        self._ahead = threading.Thread(target=look, name=f"lease {self.db}, a look", daemon=True)
+        self._ahead.start()
 
     def renew(self) -> None:
         """Show a sign of life; the thread does this every third of the ttl. LeaseLost, BucketError."""

@@ -9,6 +9,7 @@ costs no further request where creates are conditional, and one listing elsewher
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -102,7 +103,9 @@ class S3Bucket:
         if self._view is self._store:
             self._decide_by_probe()
             if self._view is not self._store:
-                self._store.put(tokens.created_name(MARKER, tokens.new_token(tokens.BY_FLAGS)), marker)
+                # Made of the marker itself, so that whoever does this again, or at once, writes the same object.
+                token = tokens.BY_FLAGS + hashlib.sha256(marker).hexdigest()[: tokens.DIGITS]
+                self._store.put(tokens.created_name(MARKER, token), marker)
                 self._store.delete(MARKER)
 
     def probe(self) -> Capabilities:

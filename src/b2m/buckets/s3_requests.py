@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from b2m.buckets.clock import SystemClock
 from b2m.buckets.protocol import Counters
 from b2m.buckets.s3_failure import Failure, Place, sentence
 from b2m.errors import BucketError, ObjectExists, ObjectMissing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Store as Client
 
 T = TypeVar("T")
+_steady = SystemClock().steady  # goes on while the machine sleeps: a write that woke up may be far too late
 Use = Literal["small", "read", "whole", "parts"]
 
 ATTEMPTS = 6
@@ -107,7 +109,7 @@ class Requests:
         """
         import obstore
 
-        began = time.monotonic()
+        began = _steady()
         for tried in range(1, ATTEMPTS + 1):
             self.counters.add(requests=1)
             try:
@@ -126,7 +128,7 @@ class Requests:
                 if behind_the_end is not None and failure.behind_the_end:
                     return behind_the_end
             pause = self.pause_after(failure, tried)
-            if not failure.passing or tried == ATTEMPTS or time.monotonic() + pause - began > (within or DEADLINE):
+            if not failure.passing or tried == ATTEMPTS or _steady() + pause - began > (within or DEADLINE):
                 break
             time.sleep(pause)
         raise self.error(failure, doing, tried)

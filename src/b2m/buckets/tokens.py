@@ -25,6 +25,7 @@ from b2m.errors import UsageError
 
 BY_FLAGS: Literal["f"] = "f"
 BY_SWAP: Literal["c"] = "c"
+DIGITS = 23
 
 _FORM = re.compile(r"(?P<stem>.+)-(?P<token>[fc][0-9a-f]{23})(?P<ending>\.json|\.flag|\.staged|)")
 _NUMBERED = re.compile(r"\d{8,}\.json")
@@ -41,7 +42,7 @@ class Stored:
 
 
 def new_token(how: Literal["f", "c"]) -> str:
-    return how + secrets.token_hex(12)[1:]
+    return how + secrets.token_hex(DIGITS // 2 + 1)[:DIGITS]
 
 
 def parse(physical: str) -> Stored:

@@ -26,6 +26,8 @@ class Hold(Module):
             run.session.take_away(run.service(self.service), run.target.policy.max_downtime, run.shielded)
         except ServiceError as error:
             raise TaskFailed(what=f"{run.target.db}: {error}") from None
+        if run.lease is not None:
+            run.lease.look_ahead()  # the server may have taken its time to let go
 
     def give_back(self, run: Run) -> None:
         """Give the database back, and see that the server is well."""

@@ -93,6 +93,7 @@ class Upload(Module):
                 token=commit.token,
                 snapshot=str(session.files[self.file]),
                 anchor=anchor.to_json(),
+                commit=commit.model_dump(mode="json"),
             )
             try:
                 log.publish(run.bucket, commit)
