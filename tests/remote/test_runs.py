@@ -25,6 +25,7 @@ from tests.support.sshd import Hole, Prod
 from tests.support.world import Done
 
 QUICK = {"B2M_FAULT_PING": "0.5", "B2M_FAULT_SILENCE": "4", "B2M_FAULT_LINGER": "3"}
+NO_PATIENCE = {"B2M_FAULT_BOOT_PAUSE": "0.1"}  # at boot, with a server that is not up yet
 BACK_WITHIN = 20.0  # seconds: silence, then the undoing, or for a run that hangs the guard
 POINTS = (
     "before-task:1:download",
@@ -153,7 +154,9 @@ def test_the_host_is_rebooted_in_a_hold(behind: FarWorld, point: str) -> None:
         far.host.reboot()
         cut_off(process)
     assert far.query(far.live(), "PRAGMA integrity_check") == [("ok",)], "what a service manager starts finds this"
-    recovered = far.host.sh(f"~/.b2m/current/venv/bin/python -I -m b2m.hosts.recovery '{far.prod}'", check=False)
+    recovered = far.host.sh(
+        f"~/.b2m/current/venv/bin/python -I -m b2m.hosts.recovery '{far.prod}'", check=False, **NO_PATIENCE
+    )
     # The server is down: settling says so, and leaves the rest to the next run; the files are settled.
     assert recovered.returncode in (0, 7), recovered
     far.server("start")
@@ -282,7 +285,7 @@ def test_a_host_settles_at_boot_what_died_with_it(behind: FarWorld) -> None:
     with stalled_at(far, "switch:made") as process:
         far.host.reboot()
         cut_off(process)
-    far.host.sh(line.removeprefix("@reboot "), check=False)
+    far.host.sh(line.removeprefix("@reboot "), check=False, **NO_PATIENCE)
     assert (far.prod / ".b2m" / "ipm" / "journal.jsonl").exists(), "what only the bucket can tell is left to a run"
     assert Journal(far.prod / ".b2m" / "ipm" / "journal.jsonl").pending().switch is None
     assert far.query(far.live(), "PRAGMA integrity_check") == [("ok",)]
