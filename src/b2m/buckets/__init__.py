@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from b2m import secrets
-from b2m.buckets.protocol import Bucket, Capabilities, Counters
+from b2m.buckets.protocol import Bucket, Capabilities, Counters, Create
 from b2m.errors import InvalidProject
 
 __all__ = ["Bucket", "Capabilities", "Counters", "create_elsewhere", "open_bucket"]
 
-
-Create = Callable[[str, bytes], None]
 
 _relay: Callable[[str], Create] | None = None
 

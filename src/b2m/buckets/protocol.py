@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from b2m.errors import UsageError
 
 CHUNK = 1 << 20
+
+Create = Callable[[str, bytes], None]
+"""What makes an object that must not be there yet: a bucket's ``create``."""
 
 Names = list[str]  # inside a class with a method named list, the builtin cannot be named
 

@@ -7,13 +7,11 @@ key that may do it stays where it is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from b2m.buckets.protocol import CHUNK, Bucket, Capabilities, Names
+from b2m.buckets.protocol import CHUNK, Bucket, Capabilities, Create, Names
 from b2m.errors import BucketError, ObjectExists
-
-Create = Callable[[str, bytes], None]
 
 
 class RelayedBucket:

@@ -12,6 +12,8 @@ side. When the connection ends, what is under way is interrupted as by SIGTERM: 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import platform
 import signal
@@ -41,6 +43,7 @@ class Agent:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._asked: dict[int, Future[Any]] = {}
+        self._numbers = itertools.count(1)
         self._busy = False
         self._stop: int | None = None  # a signal that came before there was anything to interrupt
         self._progress = 0.0
@@ -131,7 +134,7 @@ class Agent:
 
     def _create(self, bucket: str, name: str, data: bytes) -> None:
         """Let the other side create an object; BucketError if it cannot be asked."""
-        number = len(self._asked) + 1 + time.monotonic_ns()
+        number = next(self._numbers)
         answer: Future[None] = Future()
         self._asked[number] = answer
         try:
@@ -209,8 +212,6 @@ def _linger() -> None:
 
 
 def _hello() -> bytes:
-    import json
-
     hello = {"protocol": PROTOCOL, "version": __version__, "python": platform.python_version(), "pid": os.getpid()}
     return json.dumps(hello).encode()
 

@@ -36,8 +36,7 @@ class Link:
         from b2m.remote.ssh import Ssh
 
         self.host = target.host
-        self._address = Address.of(target.host, target.address)
-        self._ssh = Ssh(self._address)
+        self._ssh = Ssh(Address.of(target.host, target.address))
         self._errors: deque[str] = deque(maxlen=_STDERR_KEPT)
         self._buckets: dict[str, Bucket] = {}
         self._turn = threading.Lock()
