@@ -14,7 +14,7 @@ import pytest
 
 from b2m.buckets import checking, open_bucket
 from b2m.buckets.marker import init_bucket
-from tests.support import minio
+from tests.support import s3_server
 from tests.support.proxy import Fault, Proxy, Request, proxied
 
 NAMES = ["set up", "write", "read", "clock", "delete", "publish"]
@@ -22,13 +22,13 @@ NAMES = ["set up", "write", "read", "clock", "delete", "publish"]
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    with proxied(minio.server().host, minio.server().port) as found:
+    with proxied(s3_server.server().host, s3_server.server().port) as found:
         yield found
 
 
 @pytest.fixture
 def config(proxy: Proxy) -> dict[str, Any]:
-    return minio.server().config(minio.server().new_bucket(), "team", endpoint=proxy.endpoint)
+    return s3_server.server().config(s3_server.server().new_bucket(), "team", endpoint=proxy.endpoint)
 
 
 def project(folder: Path, **buckets: Mapping[str, Any]) -> Path:
@@ -132,7 +132,7 @@ def test_a_key_that_may_not_list_is_told(tmp_path: Path, proxy: Proxy, config: d
 
 def test_a_wrong_key_and_a_missing_secret_are_told_and_never_shown(tmp_path: Path, config: dict[str, Any]) -> None:
     root = project(tmp_path, main=config)
-    code, (found,), err = check(root, **{minio.KEY: "a-wrong-secret-key"})
+    code, (found,), err = check(root, **{s3_server.KEY: "a-wrong-secret-key"})
     assert code == 9
     assert "the key does not fit its id (403 SignatureDoesNotMatch)" in bad(found)["list"]
     assert "a-wrong-secret-key" not in json.dumps(found) + err

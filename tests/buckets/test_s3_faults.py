@@ -26,7 +26,7 @@ from b2m.errors import BucketError, Interrupted, LeaseLost, ObjectDamaged, Objec
 from b2m.secrets import resolved
 from b2m.signals import Signals
 from b2m.versions import log
-from tests.support import minio
+from tests.support import s3_server
 from tests.support.processes import running, together
 from tests.support.proxy import Conditions, Fault, Proxy, Request, proxied
 from tests.support.settings import trials
@@ -38,13 +38,13 @@ Config = Mapping[str, Any]
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    with proxied(minio.server().host, minio.server().port) as found:
+    with proxied(s3_server.server().host, s3_server.server().port) as found:
         yield found
 
 
 @pytest.fixture
 def config(proxy: Proxy) -> Config:
-    return minio.server().config(minio.server().new_bucket(), "team", endpoint=proxy.endpoint)
+    return s3_server.server().config(s3_server.server().new_bucket(), "team", endpoint=proxy.endpoint)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def bucket(config: Config) -> Bucket:
 @pytest.fixture
 def direct(config: Config) -> Bucket:
     """The same bucket, past the proxy."""
-    found = open_bucket({**config, "endpoint": minio.server().endpoint})
+    found = open_bucket({**config, "endpoint": s3_server.server().endpoint})
     init_bucket(found)
     return found
 
@@ -278,8 +278,9 @@ def test_a_listing_of_many_pages_is_whole_and_the_names_of_one_number_cost_one_r
     proxy: Proxy, bucket: Bucket, config: Config
 ) -> None:
     names = [f"ipm/commits/{number:08d}.json" for number in range(1, 1102)]
+    straight = {**config, "endpoint": s3_server.server().endpoint}
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: open_bucket({**config, "endpoint": minio.server().endpoint}).put(name, b"x"), names))
+        list(pool.map(lambda name: open_bucket(straight).put(name, b"x"), names))
     proxy.seen.clear()
     assert bucket.list("ipm/commits") == names
     assert proxy.seen == {"GET": 2}
@@ -492,7 +493,7 @@ def test_a_store_with_an_authority_of_its_own_needs_its_certificate(
     authority, certificate, key = _certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with proxied(minio.server().host, minio.server().port, tls=context) as secure:
+    with proxied(s3_server.server().host, s3_server.server().port, tls=context) as secure:
         secured = {**config, "endpoint": secure.endpoint}
         with pytest.raises(BucketError, match=r"signed by nobody .* trusts; let SSL_CERT_FILE name a file"):
             open_bucket(secured).list("")

@@ -1,7 +1,7 @@
 """The same scenarios as they are in production: the server on another host, reached by SSH, and a store as bucket.
 
-Every test of test_scenarios.py, with MinIO in a container, with MinIO behind a proxy that refuses conditions as B2's S3
-endpoint does, and with B2's native API, with and without a bucket for locks.
+Every test of test_scenarios.py, with an S3 server in a container, with that behind proxies that refuse conditions as
+B2's S3 endpoint does, or ignore them, and with B2's native API, with and without a bucket for locks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.settings import trials
 from tests.support.sshd import Prod
 
 STORES = {backend.name: backend for backend in [*S3_BACKENDS, *B2_BACKENDS]}
-FIRST = "minio"
+FIRST = "s3"
 MOST = ("test_scenario_2_and_case_2_1", "test_scenario_4", "test_two_members_and_a_busy_server")
 """What CI repeats on the stores after the first; the full count repeats everything."""
 

@@ -1,4 +1,4 @@
-"""README's "Production in ten minutes", followed to the letter: MinIO as the store, and a host behind a real sshd."""
+"""README's "Production in ten minutes", followed to the letter: a real store, and a host behind a real sshd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from b2m.demo import create_demo
-from tests.support import minio
+from tests.support import s3_server
 from tests.support.far import own
 from tests.support.sshd import ROOT, Prod, free_port
 
@@ -48,9 +48,9 @@ def served(prod_host: Prod, tmp_path: Path) -> Iterator[dict[str, str]]:
         "/srv/web": str(base),
         "http://127.0.0.1:8000/health": f"http://127.0.0.1:{port}/health",
         "deploy@prod.example.org": "prod",
-        "https://s3.eu-central-003.backblazeb2.com": minio.server().endpoint,
-        "s3://acme-databases": f"s3://{minio.server().new_bucket()}",
-        "eu-central-003": minio.REGION,
+        "https://s3.eu-central-003.backblazeb2.com": s3_server.server().endpoint,
+        "s3://acme-databases": f"s3://{s3_server.server().new_bucket()}",
+        "eu-central-003": s3_server.REGION,
     }
     prod_host.sh(f"cd '{base}' && make -s stop-prod", check=False)
     shutil.rmtree(prod_host.home / ".b2m", ignore_errors=True)
@@ -62,8 +62,8 @@ def test_the_readme_followed_to_the_letter(served: dict[str, str], prod_host: Pr
     environment = {
         "PATH": f"{ROOT}:{os.environ['PATH']}",  # this clone's b2m, whatever else is installed
         "HOME": str(ops_box),
-        "KEY_ID": os.environ[minio.KEY_ID],
-        "KEY": os.environ[minio.KEY],
+        "KEY_ID": os.environ[s3_server.KEY_ID],
+        "KEY": os.environ[s3_server.KEY],
         **prod_host.environment,
     }
     script = ["set -eu"]

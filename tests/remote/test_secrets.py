@@ -13,7 +13,7 @@ from b2m import api
 from b2m.remote.link import wanted_secrets
 from tests.buckets.b2_backends import B2_BACKENDS
 from tests.buckets.s3_backends import S3_BACKENDS
-from tests.support import minio
+from tests.support import s3_server
 from tests.support.far import FarWorld, yaml_of
 from tests.support.sshd import Prod
 from tests.support.world import World
@@ -54,7 +54,7 @@ def files_below(*folders: Path) -> Iterator[tuple[Path, bytes]]:
 
 def test_a_full_run_leaves_no_secret_anywhere(bootstrapped: Prod, tmp_path: Path) -> None:
     bucket = S3_BACKENDS[0].make(tmp_path)
-    key = os.environ[minio.KEY].encode()
+    key = os.environ[s3_server.KEY].encode()
     webhook = f"https://discord.com/api/webhooks/1/{secrets.token_hex(12)}"
     far = FarWorld(tmp_path / f"ops {tmp_path.name}", bootstrapped, bucket)
     (far.root / "inventory.yaml").open("a").write("messages:\n  ops: $B2M_TEST_WEBHOOK\n")
@@ -65,14 +65,14 @@ def test_a_full_run_leaves_no_secret_anywhere(bootstrapped: Prod, tmp_path: Path
                 done = far.b2m("sync", "--db", "ipm", "--host", "prod", "--json", env={"B2M_TEST_WEBHOOK": webhook})
                 assert done.code == 0, done
                 assert far.post(f"entry-{secrets.token_hex(4)}") == 201
-            failed = far.b2m("upload", "--db", "ipm", "--host", "prod", env={minio.KEY: "wrong-but-also-secret"})
+            failed = far.b2m("upload", "--db", "ipm", "--host", "prod", env={s3_server.KEY: "wrong-but-also-secret"})
             assert failed.code == 8, failed  # bucket_lost
     finally:
         far.server("stop", check=False)
     hidden = [key, webhook.rpartition("/")[2].encode(), b"wrong-but-also-secret"]
     said = [done.out.encode(), done.err.encode(), failed.out.encode(), failed.err.encode()]
     # What the tests gave b2m in its environment is there; nothing that b2m starts, here or there, has it in its own.
-    given = f"{minio.KEY}=".encode()
+    given = f"{s3_server.KEY}=".encode()
     for text in [*said, *(line for line in seen if line.startswith(b"cmdline"))]:
         assert not [secret for secret in hidden if secret in text]
     far_user = [line for line in seen if b"HOME=" + str(bootstrapped.home).encode() in line]

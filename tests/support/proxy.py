@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from tests.support import minio
+from tests.support import s3_server
 
 Conditions = Literal["kept", "501", "ignored"]
 Fate = Literal["cut", "truncated", "lost", "reset", "hang"]
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         if request.is_conditional and self.shared.conditions == "ignored":
             # The condition is part of the client's signature, so that it cannot just be left out.
             host, port = self.upstream
-            headers = minio.signed("PUT", f"{host}:{port}", unquote(request.path), {}, body)
+            headers = s3_server.signed("PUT", f"{host}:{port}", unquote(request.path), {}, body)
         self.store.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers.items():
             if name not in ("connection", "content-length"):

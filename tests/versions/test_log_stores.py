@@ -12,7 +12,7 @@ from b2m.buckets.marker import init_bucket
 from b2m.versions import log, pack
 from tests.buckets.conftest import Config
 from tests.buckets.s3_backends import S3_BACKENDS
-from tests.support import minio
+from tests.support import s3_server
 from tests.support.processes import together
 from tests.support.proxy import Fault, proxied
 from tests.support.settings import trials
@@ -59,8 +59,8 @@ def test_of_eight_processes_without_a_lease_one_publishes_each_version(bucket: B
 def test_a_pack_goes_up_and_comes_down_on_a_bad_line(tmp_path: Path) -> None:
     source = tmp_path / "a.db"
     source.write_bytes(os.urandom(24 * MB))  # does not compress, so that it goes up in parts
-    with proxied(minio.server().host, minio.server().port) as proxy:
-        bucket = open_bucket(minio.server().config(minio.server().new_bucket(), endpoint=proxy.endpoint))
+    with proxied(s3_server.server().host, s3_server.server().port) as proxy:
+        bucket = open_bucket(s3_server.server().config(s3_server.server().new_bucket(), endpoint=proxy.endpoint))
         proxy.faults = [
             Fault(503, times=2, to=lambda request: "partNumber=2" in request.path),
             Fault("reset", to=lambda request: "partNumber=1" in request.path),
