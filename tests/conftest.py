@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -19,10 +20,21 @@ def pytest_runtest_makereport(
     """Make a skipped test a failed one where everything that tests need is said to be there."""
     report = yield
     if report.skipped and os.environ.get("B2M_TEST_SERVICES") == "require":
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"B2M_TEST_SERVICES=require, but it was skipped: {reason}"
+        report.longrepr = f"B2M_TEST_SERVICES=require, but it was skipped: {_reason(report)}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were skipped, a line for each reason."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    for reason, number in reasons.items():
+        terminalreporter.write_line(f"skipped {number}: {reason}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    return text.removeprefix("Skipped: ")
 
 
 @pytest.fixture
