@@ -24,9 +24,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from b2m import __version__, errors
-from b2m.buckets import open_bucket
+from b2m.buckets import open_bucket, open_marked
 from b2m.buckets.lease import Lease, acquire
-from b2m.buckets.marker import read_marker
 from b2m.buckets.protocol import Bucket
 from b2m.events import Events
 from b2m.project import Target
@@ -74,8 +73,7 @@ def import_versions(target: Target, events: Events, source: str, *, everything: 
     """
     if "{version}" not in target.file:
         raise errors.UsageError(what=f"{target.file} has no number in its name, which would tell old files apart")
-    bucket = open_bucket(target.bucket)
-    read_marker(bucket)
+    bucket = open_marked(target.bucket)
     old = open_bucket(_source(target, source))
     found = list(find(old, target.file))
     if not found:

@@ -10,7 +10,7 @@ from b2m import secrets
 from b2m.buckets.protocol import Bucket, Capabilities, Counters, Create
 from b2m.errors import InvalidProject
 
-__all__ = ["Bucket", "Capabilities", "Counters", "create_elsewhere", "open_bucket"]
+__all__ = ["Bucket", "Capabilities", "Counters", "create_elsewhere", "open_bucket", "open_marked"]
 
 
 _relay: Callable[[str], Create] | None = None
@@ -35,6 +35,15 @@ def open_bucket(config: Mapping[str, Any]) -> Bucket:
     # What may change locks stays with whoever makes the creates.
     near = _open({key: value for key, value in config.items() if key != "locks"})
     return RelayedBucket(near, _relay(near.name))
+
+
+def open_marked(config: Mapping[str, Any]) -> Bucket:
+    """Return the bucket as ``open_bucket`` does, once it has shown its marker; what ``read_marker`` raises."""
+    from b2m.buckets.marker import read_marker
+
+    bucket = open_bucket(config)
+    read_marker(bucket)
+    return bucket
 
 
 def _open(config: Mapping[str, Any]) -> Bucket:
