@@ -73,13 +73,13 @@ def adopt(target: Target, events: Events, *, version: int | None) -> Adoption:
 def closest(found: Opened, run: Run, numbers: Iterable[int]) -> tuple[Commit, Changes]:
     """Return the version with the fewest differing rows, and the differences; stops at one that has none."""
     session = found.session
-    session.snapshot("ours")
+    session.work.snapshot("ours")
     best: tuple[int, Commit, Changes] | None = None
     for number in numbers:
         commit = log.read(found.bucket, found.target.db, number)
         target = session.place.work(session.run) / f"v{number}.db"
         pack.fetch(found.bucket, commit, target)
-        changes = session.compare_files(target, "ours")
+        changes = session.work.compare_files(target, "ours")
         distance = changes.counts.total + (1_000_000_000 if changes.schema_changed else 0)
         if best is None or distance < best[0]:
             if best is not None:
@@ -98,7 +98,7 @@ def install(found: Opened, run: Run, commit: Commit) -> None:
     session = found.session
     source = session.place.work(session.run) / f"v{commit.number}.db"
     anchor = Anchor(commit.number, commit.token, commit.blake3, commit.size, run.bucket_id)
-    session.files["adopted"] = source
+    session.work.paths["adopted"] = source
     session.advance("adopted", anchor)
 
 

@@ -45,8 +45,8 @@ class Backup(Module):
         target = session.place.state / "backups" / f"{session.run}.{run.facts.live.name}"
         target.parent.mkdir(exist_ok=True)
         # A copy, since the snapshot stays the base from which late rows are found.
-        copy_file(session.files["ours"], target)
-        session.consume("ours", "candidate", target)
+        copy_file(session.work.paths["ours"], target)
+        session.work.consume("ours", "candidate", target)
         # Of what was dropped, the candidate knows nothing: a row that is written from now on counts as it is.
         run.rules = swapping.CARRY
         run.events.emit("message", text=f"the rows in no version are saved in {target}")
@@ -65,7 +65,7 @@ class Restore(Module):
         kept = keeping.load(session.place)
         assert kept is not None
         with run.shielded():
-            live = swapping.restore(session, kept, session.files["successor"], self.origin)
+            live = swapping.restore(session, kept, session.work.paths["successor"], self.origin)
         run.note_live(live)
         return Outcome("changed", f"{live.name} is live")
 
@@ -115,8 +115,8 @@ def rollback(target: Target, events: Events) -> Recap:
             raise errors.NothingKept(db=target.db, host=target.host)
         run = found.run(facts)
         engine = Engine(run)
-        successor = run.session.files["successor"] = _successor(found, run, kept)
-        origin = swapping.origin(run.session, kept, successor, run.session.files.get("base"))
+        successor = run.session.work.paths["successor"] = _successor(found, run, kept)
+        origin = swapping.origin(run.session, kept, successor, run.session.work.paths.get("base"))
         service = target.service.name if target.service else None
         restore = Work("Put the kept file back", Restore(origin=origin))
         steps = [Work("Go back while the server is away", Hold(service=service), (restore,))]
@@ -142,7 +142,7 @@ def _version_file(found: Opened, run: Run, anchor: Anchor, name: str) -> Path:
         raise errors.ChangedUnderNumber(db=found.target.db, version=anchor.number)
     pack.fetch(found.bucket, commit, target)
     if name == "base":
-        session.files["base"] = target
+        session.work.paths["base"] = target
     return target
 
 

@@ -186,7 +186,7 @@ class Rehearsal(Engine):
         if isinstance(module, Upload):
             return self._packed(module)
         if isinstance(module, Swap):
-            if lacks := session.unproven(module.file):
+            if lacks := session.work.unproven(module.file):
                 raise errors.NotVerified(db=self.run.target.db, file=module.file, lacks=", ".join(lacks))
             self._swapped = module.file
             live = self.run.live_after_swap()
@@ -196,8 +196,8 @@ class Rehearsal(Engine):
             return self._late(module)
         if isinstance(module, Snapshot) and self._swapped is not None:
             # Live would be the candidate, and just verified.
-            session.files[module.as_] = session.file(self._swapped)
-            session.verified[module.as_] = session.verified.get(self._swapped, set())
+            session.work.paths[module.as_] = session.work.file(self._swapped)
+            session.work.verified[module.as_] = session.work.verified.get(self._swapped, set())
             return Outcome("ok", f"live would be {self._swapped}")
         if isinstance(module, Verify) and self._swapped is not None:
             return Outcome("ok", "as before")
@@ -212,8 +212,8 @@ class Rehearsal(Engine):
         """Measure what a replay from live costs while nobody writes; rows that are written later cost a little more."""
         session = self.run.session
         began = time.monotonic()
-        base = session.file(module.since or "ours")
-        session.compare_files(base, module.since or "ours")
+        base = session.work.file(module.since or "ours")
+        session.work.compare_files(base, module.since or "ours")
         self.late = time.monotonic() - began
         return Outcome("ok", f"comparing takes {self.late:.2f} s")
 
@@ -221,8 +221,8 @@ class Rehearsal(Engine):
         """Measure what would be sent, and count its rows."""
         run, session = self.run, self.run.session
         facts, head = run.facts, run.facts.head
-        base: Path | None = session.file("head") if self._swapped else None
-        changes = session.compare_files(base, module.file) if base else session.changes(module.file)
+        base: Path | None = session.work.file("head") if self._swapped else None
+        changes = session.work.compare_files(base, module.file) if base else session.work.changes(module.file)
         if changes is not None and not changes.dirty:
             return Outcome("ok", "nothing new")
         what = "the first version"
@@ -233,6 +233,6 @@ class Rehearsal(Engine):
             what = rows(changes.tables)
         numbers = log.numbers(run.bucket, facts.db)
         number = numbers[-1] + 1 if head and numbers else 1
-        self.upload = session.send(DryBucket(run.bucket), module.file, number).bytes
+        self.upload = session.work.send(DryBucket(run.bucket), module.file, number).bytes
         run.facts = module.foresee(facts)  # whether the file then has an older number, for one
         return Outcome("ok", f"v{number}, {what}, {size(self.upload)} to send")

@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from b2m import errors, faults
-from b2m.buckets.protocol import Bucket
 from b2m.facts import HostFacts, Live
 from b2m.hosts import anchor as anchors
 from b2m.hosts import kept as keeping
@@ -28,17 +27,12 @@ from b2m.hosts.lock import HostLock, holder
 from b2m.hosts.place import Place
 from b2m.hosts.recovery import recover_host
 from b2m.hosts.service import Service, Shield
+from b2m.hosts.work_files import Progress, WorkFiles
 from b2m.journal import Journal
-from b2m.sqlite import merge, openers, verify
-from b2m.sqlite import snapshot as snapshots
+from b2m.sqlite import openers
 from b2m.sqlite.connect import set_tick
-from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import sidecars
-from b2m.sqlite.shape import Shape, shape_of
-from b2m.versions import dbtoml, pack
-from b2m.versions.commit import Commit
-
-Progress = Callable[[str, int, int], None]
+from b2m.versions import dbtoml
 
 LOOKERS = 1.0  # seconds that somebody who only looks, as `b2m status` does, has to close the live file again
 
@@ -50,10 +44,6 @@ class Session:
         self.place = place
         self.run = run
         self.journal = Journal(place.journal)
-        self.files: dict[str, Path] = {}
-        self.verified: dict[str, set[str]] = {}  # file -> the checks that it passed, as it is now
-        self.head: Anchor | None = None
-        self.saved: Path | None = None  # where the rows are that the candidate was not given
         self.hold: Hold | None = None
         self.swapped = False  # live is another file than before, and may still be put back
         self.progress = progress
@@ -61,9 +51,7 @@ class Session:
         self._limit, self._timeout = float("inf"), 0.0  # monotonic end of the task's time, and that time in seconds
         self._lock: HostLock | None = None
         self.live = LiveView(place)
-        self._consumed: dict[str, int] = {}  # candidate -> data_version of live that its last replay read
-        self._took: dict[str, str] = {}  # candidate -> the snapshot that was replayed onto it
-        self._snapshot_version: dict[str, int] = {}
+        self.work = WorkFiles(place, run, self.live, self._progress)
         set_tick(self.tick)
 
     # -- beginning and end ---------------------------------------------------------------------------------------
@@ -191,126 +179,13 @@ class Session:
             problem=problem,
         )
 
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def _new_file(self, name: str) -> Path:
-        path = self.place.work(self.run) / f"{name}.db"
-        path.unlink(missing_ok=True)
-        self.verified.pop(name, None)
-        self._consumed.pop(name, None)
-        self._took.pop(name, None)
-        self.files[name] = path
-        return path
-
-    def fetch(self, bucket: Bucket, commit: Commit, bucket_id: str, name: str) -> int:
-        """Bring a version into the work folder twice: ``head``, the anchor to be, and ``name``; return bytes read."""
-        anchor = anchors.load(self.place)
-        head = self._new_file("head")
-        down = 0
-        if anchor is not None and anchor.token == commit.token and anchors.is_whole(self.place, anchor):
-            snapshots.copy_file(anchors.path_of(self.place, anchor), head)
-        else:
-            down = pack.fetch(bucket, commit, head, progress=lambda a, b: self._progress("download", a, b))
-        self.head = Anchor(commit.number, commit.token, commit.blake3, commit.size, bucket_id)
-        snapshots.copy_file(head, self._new_file(name))
-        return down
-
-    def snapshot(self, name: str) -> int:
-        """Copy the live file, consistently, while its server writes; return its size in bytes."""
-        live = self.live.file()
-        done = snapshots.snapshot(live, self._new_file(name), progress=lambda a, b: self._progress("snapshot", a, b))
-        self._snapshot_version[name] = done.data_version
-        return done.size
-
-    def changes(self, name: str) -> Changes | None:
-        """Compare a snapshot with the anchor; None if this host has no anchor."""
-        anchor = anchors.load(self.place)
-        if anchor is None:
-            return None
-        return self.compare_files(anchors.check(self.place, anchor), name)
-
-    def shape(self, name: str) -> Shape:
-        """Return what a commit says of a file besides its hash."""
-        return shape_of(self.files[name], self.place.db)
-
-    def replay(self, source: str, onto: str, since: str | None, rules: merge.Rules) -> merge.Replay:
-        """Replay onto ``onto`` what ``source`` (a snapshot's name, or ``live``) has and its base lacks.
-
-        The base of a snapshot is the anchor; that of ``live`` is the last snapshot, which moves forward with it.
-        """
-        candidate = self.file(onto)
-        if source == "live":
-            since = since or "ours"
-            base = self.file(since)
-            # Only what came after the snapshot is replayed here: a candidate without the snapshot's own rows would
-            # look complete, and go live without them.
-            if self._consumed.get(onto) != self._snapshot_version[since]:
-                raise errors.NotReplayed(db=self.place.db, file=onto, snapshot=since)
-            live = self.live.file()
-            with live.reading():
-                version = live.version()
-            if version == self._snapshot_version[since]:
-                return merge.Replay({}, data_version=version)  # nobody wrote: the hold need not wait for a comparison
-            done = merge.replay(self.place.db, base, live, candidate, rules, forward=base)
-            assert done.data_version is not None
-            self._consumed[onto] = done.data_version
-            self._snapshot_version[since] = done.data_version
-        else:
-            anchor = anchors.load(self.place)
-            if anchor is None:
-                raise errors.NoBase(
-                    db=self.place.db,
-                    host=self.place.host,
-                    path=self.place.live(),
-                    head=self.head.number if self.head else 0,
-                )
-            base = anchors.check(self.place, anchor)
-            done = merge.replay(self.place.db, base, self.file(source), candidate, rules)
-            self._consumed[onto] = self._snapshot_version[source]
-            self._took[onto] = source
-            self.verified.pop(onto, None)
-        return done
-
-    def verify(self, name: str, checks: list[str], *, resolved_ok: bool) -> None:
-        """Check a file of the work folder; raise VerifyFailed, or remember that it was verified.
-
-        ``resolved_ok``: a merge rule settled conflicts, so either side's value of those rows will do.
-        """
-        path = self.file(name)
-        label = f"{name} ({path.name})"
-        if "integrity" in checks:
-            _fail(self.place.db, label, verify.check_integrity(path, db=self.place.db))
-        if "foreign_keys" in checks:
-            _fail(self.place.db, label, [str(found) for found in verify.check_foreign_keys(path, db=self.place.db)])
-        anchor = anchors.load(self.place)
-        if "rows" in checks and anchor is not None and name in self._took:
-            verify.verify_rows(
-                anchors.path_of(self.place, anchor),
-                self.files[self._took[name]],
-                self.files["head"],
-                path,
-                resolved_ok,
-                db=self.place.db,
-            )
-        self.verified.setdefault(name, set()).update(checks)
-
-    def send(self, bucket: Bucket, name: str, number: int) -> pack.PackInfo:
-        """Upload a verified file as the pack of version ``number``."""
-        if "integrity" not in self.verified.get(name, ()):
-            raise errors.NotVerified(db=self.place.db, file=name, lacks="integrity")
-        return pack.upload_pack(
-            bucket,
-            self.place.db,
-            number,
-            self.files[name],
-            progress=lambda done, total: self._progress("upload", done, total),
-        )
+    # -- what was published --------------------------------------------------------------------------------------
 
     def advance(self, name: str, anchor: Anchor) -> None:
         """Make a published snapshot the anchor; live is then what it was at the snapshot, and clean."""
-        anchors.install(self.place, self.files.pop(name), anchor)
+        anchors.install(self.place, self.work.paths.pop(name), anchor)
         faults.point("anchor-advanced")
-        version = self._snapshot_version.get(name)
+        version = self.work.snapshot_version(name)
         path = self.place.live()
         self._name_live(path)
         if version is None:
@@ -361,35 +236,6 @@ class Session:
         hold.end()
         return hold.downtime or 0.0
 
-    def consume(self, snapshot: str, candidate: str, saved: Path) -> None:
-        """Declare that a snapshot's rows need not be on a candidate: they are in the file ``saved``."""
-        self._consumed[candidate] = self._snapshot_version[snapshot]
-        self.saved = saved
-
-    def unproven(self, candidate: str) -> list[str]:
-        """Return the checks that a candidate lacks; one that took rows needs the rows of both sides proven too."""
-        needed = {"integrity", "foreign_keys"} | ({"rows"} if candidate in self._took else set())
-        return sorted(needed - self.verified.get(candidate, set()))
-
-    def file(self, name: str) -> Path:
-        """Return a file of the work folder; TaskFailed if no task made it."""
-        if name not in self.files:
-            there = ", ".join(sorted(self.files)) or "none"
-            raise errors.TaskFailed(what=f"{self.place.db}: no task made a file named {name}; there are: {there}")
-        return self.files[name]
-
-    def copy_of_live(self, candidate: str) -> Path:
-        """Take out of the work folder the snapshot that a candidate started from, moved on with its late replays."""
-        return self.files.pop(self._took.get(candidate, "ours"))
-
-    def compare_files(self, base: Path, name: str) -> Changes:
-        """Compare a file of the work folder with another one."""
-        return compare(base, self.files[name], db=self.place.db)
-
-    def note_consumed(self, candidate: str) -> int | None:
-        """Return the state of live, as its connection's data_version, that the last replay onto a file read."""
-        return self._consumed.get(candidate)
-
     def _progress(self, what: str, done: int, total: int) -> None:
         self.tick()
         self.progress(what, done, total)
@@ -399,9 +245,3 @@ def _underived(kept: keeping.Kept | None) -> set[str]:
     """Name the kept file's anchor if no bucket has it."""
     anchor = Anchor.from_json(dict(kept.anchor)) if kept is not None and kept.anchor else None
     return {anchor.file_name} if anchor is not None and anchor.derived else set()
-
-
-def _fail(db: str, label: str, problems: list[str]) -> None:
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise errors.VerifyFailed(db=db, file=label, what="; ".join(problems[:3]) + more)

@@ -39,13 +39,13 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
 
     ``rows`` says what the new live file has that its anchor, the downloaded head, lacks.
     """
-    place, candidate = session.place, session.file(name)
-    if lacks := session.unproven(name):
+    place, candidate = session.place, session.work.file(name)
+    if lacks := session.work.unproven(name):
         raise errors.NotVerified(db=place.db, file=name, lacks=", ".join(lacks))
-    assert session.head is not None
+    assert session.work.head is not None
     old = place.live()
     exists = old.exists()
-    expected = session.note_consumed(name)
+    expected = session.work.note_consumed(name)
     if exists and expected is None:
         raise errors.LiveChanged(db=place.db, path=old)
     new = _target(place, old, number)
@@ -71,8 +71,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
             base=str(base),
             journal_mode=journal_mode,
             anchor=anchor.to_json() if anchor else None,
-            head=session.head.to_json(),
-            since=str(session.saved) if session.saved else None,
+            head=session.work.head.to_json(),
+            since=str(session.work.saved) if session.work.saved else None,
         )
     switch = Switch(
         how=how,
@@ -82,16 +82,16 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         inode=candidate.stat().st_ino,
         journal_mode=journal_mode,
         kept=record.path if record is not None and how == "stable" else None,
-        anchor=session.head.to_json(),
-        anchor_file=str(session.files["head"]),
+        anchor=session.work.head.to_json(),
+        anchor_file=str(session.work.paths["head"]),
         record=record.to_json() if record else None,
     )
     if record is not None:
-        session.copy_of_live(name).replace(record.base)
+        session.work.copy_of_live(name).replace(record.base)
     _switch(session, switch, session.live.file() if exists else None, expected)
     session.swapped = True
-    session.files.pop(name)
-    session.files.pop("head")
+    session.work.paths.pop(name)
+    session.work.paths.pop("head")
     if previous is not None and previous.path != str(new):
         _drop_files(place, previous)
     if record is not None:

@@ -27,6 +27,6 @@ class Download(Module):
         commit = run.facts.head if self.version == "head" else log.read(run.bucket, db, self.version)
         if commit is None:
             raise NothingHere(db=db, host=run.target.host, path=run.facts.live.path)
-        down = run.session.fetch(run.bucket, commit, run.bucket_id, self.as_)
+        down = run.session.work.fetch(run.bucket, commit, run.bucket_id, self.as_)
         run.onto = commit
         return Outcome("changed", f"v{commit.number}, {size(down)} read")

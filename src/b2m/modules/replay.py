@@ -27,7 +27,7 @@ class Replay(Module):
         return None if facts.anchor is not None else "the live file has no anchor"
 
     def apply(self, run: Run) -> Outcome:
-        done = run.session.replay(self.from_, self.onto, self.since, run.rules)
+        done = run.session.work.replay(self.from_, self.onto, self.since, run.rules)
         run.note_replay(done)
         total = sum(counts.total for counts in done.counts.values())
         words = [rows(done.counts)] if total else []

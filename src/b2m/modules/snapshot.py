@@ -24,4 +24,4 @@ class Snapshot(Module):
         return None if facts.live.exists else "there is no live file yet"
 
     def apply(self, run: Run) -> Outcome:
-        return Outcome("changed", size(run.session.snapshot(self.as_)))
+        return Outcome("changed", size(run.session.work.snapshot(self.as_)))

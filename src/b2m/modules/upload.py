@@ -44,7 +44,7 @@ class Upload(Module):
         head = facts.head
         if (head.token if head else None) != (facts.anchor.token if facts.anchor else None):
             raise errors.NotOnHead(db=db, host=facts.host, head=head.number if head else 0)
-        changes = session.changes(self.file)
+        changes = session.work.changes(self.file)
         if changes is not None and not changes.dirty:
             assert head is not None
             return Outcome("ok", f"nothing that v{head.number} lacks")
@@ -57,8 +57,8 @@ class Upload(Module):
         assert run.lease is not None, "publishing needs the lease"
         run.lease_holds()
         number = head.number + 1 if head else facts.live.file_version or 1
-        packed = session.send(run.bucket, self.file, number)
-        shape = session.shape(self.file)
+        packed = session.work.send(run.bucket, self.file, number)
+        shape = session.work.shape(self.file)
         commit = Commit(
             db=db,
             number=number,
@@ -91,7 +91,7 @@ class Upload(Module):
                 "publish",
                 number=number,
                 token=commit.token,
-                snapshot=str(session.files[self.file]),
+                snapshot=str(session.work.paths[self.file]),
                 anchor=anchor.to_json(),
                 commit=commit.model_dump(mode="json"),
             )

@@ -35,5 +35,5 @@ class Verify(Module):
         return None if facts.live.exists or self.file != "ours" else "there is no live file yet"
 
     def apply(self, run: Run) -> Outcome:
-        run.session.verify(self.file, list(self.checks), resolved_ok=run.resolved)
+        run.session.work.verify(self.file, list(self.checks), resolved_ok=run.resolved)
         return Outcome("ok", ", ".join(self.checks))
