@@ -252,7 +252,7 @@ def test_a_reader_sees_one_whole_object_while_it_is_replaced(bucket: Bucket, con
         seen: set[bytes] = set()
         reads, until = 0, time.monotonic() + 60
         while reads < trials(ci=150, full=2000) or len(seen) < 2:  # the writer may need a while to start
-            assert time.monotonic() < until, f"only {seen} was seen in {reads} reads"
+            assert time.monotonic() < until or len(seen) == 2, f"only {seen} was seen in {reads} reads"
             reads += 1
             content = bucket.get("a")
             seen.add(content[:1])

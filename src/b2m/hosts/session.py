@@ -1,8 +1,7 @@
 """What a run does on the host that has the live file; one session per run and database.
 
-Modules call these functions. They take and return plain data, so that a remote host can offer the same functions over
-a channel. The session owns the one connection to the live file: opening and closing that file by any other way in this
-process would silently drop SQLite's locks on it.
+Modules call these functions, in the process that runs there. The session owns the one connection to the live file:
+opening and closing that file by any other way in this process would silently drop SQLite's locks on it.
 """
 
 from __future__ import annotations
