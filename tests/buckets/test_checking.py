@@ -93,7 +93,11 @@ def test_a_bucket_that_was_not_set_up_is_told_how(tmp_path: Path, config: dict[s
 
 @pytest.mark.parametrize(
     ("conditions", "why"),
-    [("501", "the store answers 501 to conditional writes"), ("ignored", "the store ignores conditions on writes")],
+    [
+        ("501", "the store answers 501 to conditional writes"),
+        ("ignored", "the store ignores conditions on writes"),
+        ("racy", "the store lets several creates at the same moment succeed"),
+    ],
 )
 def test_a_store_without_conditional_writes_is_ready_by_flags(
     tmp_path: Path, proxy: Proxy, config: dict[str, Any], conditions: Any, why: str

@@ -519,7 +519,7 @@ def test_the_environment_s_own_keys_stay_there(proxy: Proxy, config: Config, mon
     assert not any("somebody's" in value for headers in sent for value in headers.values())
 
 
-@pytest.mark.parametrize("now", ["501", "ignored"])
+@pytest.mark.parametrize("now", ["501", "ignored", "racy"])
 def test_a_bucket_that_moved_to_a_lesser_store_is_told_and_mended(
     proxy: Proxy, config: Config, bucket: Bucket, now: Any
 ) -> None:
@@ -554,7 +554,7 @@ def _publish_all(index: int, barrier: Barrier, config: Config, rounds: int) -> l
     return won
 
 
-@pytest.mark.parametrize("conditions", ["kept", "501"])
+@pytest.mark.parametrize("conditions", ["kept", "501", "racy"])
 def test_four_processes_on_a_bad_line_publish_each_version_once(
     proxy: Proxy, config: Config, conditions: Conditions
 ) -> None:

@@ -10,6 +10,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,8 @@ from urllib.parse import unquote
 
 from tests.support import s3_server
 
-Conditions = Literal["kept", "501", "ignored"]
+Conditions = Literal["kept", "501", "ignored", "racy"]
+"""What becomes of conditions on writes; racy: the proxy looks whether there is an object, and writes later."""
 Fate = Literal["cut", "truncated", "lost", "reset", "hang"]
 
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>'
@@ -178,7 +180,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, request: Request, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = request.headers
-        if request.is_conditional and self.shared.conditions == "ignored":
+        if request.is_conditional and self.shared.conditions in ("ignored", "racy"):
+            if self.shared.conditions == "racy" and self._exists(request):
+                return 412, [], _error("PreconditionFailed", "At least one of the pre-conditions did not hold")
             # The condition is part of the client's signature, so that it cannot just be left out.
             host, port = self.upstream
             headers = s3_server.signed("PUT", f"{host}:{port}", unquote(request.path), {}, body)
@@ -195,6 +199,15 @@ class _Handler(BaseHTTPRequestHandler):
         if request.method == "HEAD":
             kept.append(("content-length", answer.getheader("content-length") or "0"))
         return answer.status, kept, content
+
+    def _exists(self, request: Request) -> bool:
+        host, port = self.upstream
+        headers = s3_server.signed("HEAD", f"{host}:{port}", unquote(request.path), {}, b"")
+        self.store.request("HEAD", request.path, headers=headers)
+        answer = self.store.getresponse()
+        answer.read()
+        time.sleep(0.05)
+        return answer.status == 200
 
     def _say(self, status: int, headers: list[tuple[str, str]], content: bytes, *, half: bool = False) -> None:
         self.send_response_only(status)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain
+from threading import Barrier
 from typing import Any
 
 from b2m.buckets.protocol import CHUNK, Capabilities, Names, check_name, is_name
@@ -17,6 +19,7 @@ from b2m.buckets.s3_upload import PARALLEL, PART, SendFailed, Upload
 from b2m.errors import BucketError, ObjectExists, ObjectMissing
 
 SMALL = 64 << 10  # bytes; what is larger may take longer than a small request on a slow line
+RACERS, RACES = 4, 3  # creates of one name at the same moment, and how often, to see whether a store decides them
 _UPLOADED_BY = "b2m-upload"  # metadata of an object that went up in parts: whose upload it was
 
 
@@ -157,20 +160,48 @@ class S3Store:
         self.list_beginning("b2m")
 
     def probe(self) -> Capabilities:
-        """Create one name twice: a store may refuse the second, refuse both, or take no notice of the condition."""
+        """Create one name twice: a store may refuse the second, refuse both, or take no notice of the condition.
+
+        Then create a name several times at the same moment: a store may look first and write later, and let all win
+        (SeaweedFS before 2026 did, issue 8800).
+        """
         name = f"b2m-probe-{secrets.token_hex(8)}"
         try:
-            self.create(name, b"first")
+            with suppress(ObjectExists):  # by our own first try, whose answer was lost
+                self.create(name, b"first")
             try:
                 self.create(name, b"second")
             except ObjectExists:
-                kept = self.get(name) == b"first"
-                return Capabilities(kept, "conditional writes" if kept else "a refused write changed the object")
-            return Capabilities(False, "the store ignores conditions on writes")
+                if self.get(name) != b"first":
+                    return Capabilities(False, "a refused write changed the object")
+            else:
+                return Capabilities(False, "the store ignores conditions on writes")
+            for _ in range(RACES):
+                self.delete(name)
+                if not self._has_one_winner(name):
+                    return Capabilities(False, "the store lets several creates at the same moment succeed")
+            return Capabilities(True, "conditional writes")
         except NoConditions:
             return Capabilities(False, "the store answers 501 to conditional writes")
         finally:
             self.delete(name)
+
+    def _has_one_winner(self, name: str) -> bool:
+        """Let several create one name at once; tell whether at most one was told so, and it has its object."""
+        together = Barrier(RACERS)
+
+        def create(racer: int) -> bytes | None:
+            data = b"%d" % racer
+            together.wait()
+            try:
+                self.create(name, data)
+            except ObjectExists:
+                return None
+            return data
+
+        with ThreadPoolExecutor(RACERS) as pool:
+            winners = [data for data in pool.map(create, range(RACERS)) if data is not None]
+        return not winners or winners == [self.get(name)]
 
     def _put_whole(self, name: str, data: bytes) -> int:
         key = self._key_of(name)
