@@ -70,7 +70,7 @@ def _tell_other_tools(run: Run) -> None:
         path = anchors.path_of(run.session.place, anchor)
         try:
             courtesy.publish_plain(run.bucket, target.db, target.file_name(commit.number), path)
-        except (errors.BucketError, OSError) as error:
+        except (errors.B2mError, OSError) as error:
             run.events.warn(f"v{commit.number} is published, but not as a plain file too: {error}")
     with contextlib.suppress(errors.BucketError):
         courtesy.publish(run.bucket, target.listed)

@@ -30,6 +30,7 @@ from b2m.buckets.protocol import Bucket
 from b2m.events import Events
 from b2m.project import Target
 from b2m.run import new_run_id, owner
+from b2m.signals import Signals
 from b2m.sqlite import verify
 from b2m.sqlite.diff import compare
 from b2m.sqlite.shape import shape_of
@@ -37,6 +38,7 @@ from b2m.versions import courtesy, log, pack
 from b2m.versions.commit import Commit, RowCounts
 
 METADATA = "version"
+PATIENCE = 1.2  # times the lease's ttl: an import that was killed has lost its own by then
 _DIGEST = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _HASHES = ("hash", "blake3", "sha256", "sha1", "checksum")
 _AUTHORS = ("author", "uploader", "uploaded_by", "user", "owner")
@@ -77,9 +79,11 @@ def import_versions(target: Target, events: Events, source: str, *, everything: 
     old = open_bucket(_source(target, source))
     found = list(find(old, target.file))
     if not found:
-        raise errors.UsageError(what=f"{source} has no file like {target.file.replace('{version}', 'N')}")
+        what = f"{source} has no file like {target.file.replace('{version}', 'N')}, N from 1 on, no space in its name"
+        raise errors.UsageError(what=what)
     chosen, left = _chosen(found, everything)
-    with TemporaryDirectory(prefix="b2m-import-") as name:
+    ttl = target.policy.lease_ttl
+    with Signals(), TemporaryDirectory(prefix="b2m-import-") as name:
         work = Path(name)
         with acquire(
             bucket,
@@ -88,7 +92,8 @@ def import_versions(target: Target, events: Events, source: str, *, everything: 
             host=target.host,
             work=secrets.token_hex(16),
             reason="bucket.import",
-            ttl=target.policy.lease_ttl,
+            ttl=ttl,
+            wait=PATIENCE * ttl,
             seen=work / "lease-seen.json",
         ) as lease:
             _require_new(bucket, target.db, chosen)
@@ -102,7 +107,7 @@ def find(bucket: Bucket, pattern: str) -> Iterator[Old]:
     """Yield an earlier tool's files of one database, lowest number first; ``pattern`` has ``{version}`` in it."""
     fits = re.compile(re.escape(pattern).replace(re.escape("{version}"), r"(\d+)"))
     names = bucket.list("")
-    numbered = sorted((int(match[1]), name) for name in names if (match := fits.fullmatch(name)))
+    numbered = sorted((int(match[1]), name) for name in names if (match := fits.fullmatch(name)) and int(match[1]))
     for number, name in numbered:
         note = f"{METADATA}/{name.rpartition('.')[0]}.metadata.json"
         yield Old(number, name, _notes(bucket, note) if note in names else {})
@@ -212,6 +217,9 @@ def _publish(
         run=new_run_id(),
         b2m=__version__,
     )
+    if before is None and (begun := log.first_number(bucket, target.db, each.number)) != each.number:
+        what = f"v{each.number} cannot be its first version: somebody began to publish v{begun} as that"
+        raise errors.LeaseLost(bucket=bucket.name, db=target.db, what=what)
     log.publish(bucket, commit)
     return commit
 

@@ -51,7 +51,8 @@ class Opened:
     def look(self) -> Facts:
         """Look once at everything, on the host and in the bucket."""
         on_host = self.session.observe()
-        return self.facts(on_host, look_at_bucket(self.bucket, self.target.db, on_host.anchor, self._work_id()))
+        work = self.session.place.known_work_id()
+        return self.facts(on_host, look_at_bucket(self.bucket, self.target.db, on_host.anchor, work))
 
     def facts(self, on_host: HostFacts, in_bucket: BucketFacts) -> Facts:
         target = self.target
@@ -67,10 +68,6 @@ class Opened:
 
     def run(self, facts: Facts, message: str = "") -> Run:
         return Run(self.target, self.run_id, self.session, self.bucket, self.events, self.signals, facts, message)
-
-    def _work_id(self) -> str | None:
-        path = self.session.place.state / "id"
-        return path.read_text(encoding="ascii").strip() if path.exists() else None
 
 
 def place_of(target: Target) -> Place:
@@ -149,8 +146,11 @@ def settle(found: Opened) -> None:
         # what comes later can only come second; the pack was up before the entry was written.
         with suppress(errors.LeaseLost):
             log.publish(found.bucket, Commit.model_validate(entry["commit"]))
-        commit = log.read(found.bucket, found.target.db, entry["number"])
-        if commit.token == entry["token"]:
+        # Nobody has the number if others' versions left it out, or the bucket was set back: then it is not ours either.
+        commit = None
+        with suppress(errors.ObjectMissing):
+            commit = log.read(found.bucket, found.target.db, entry["number"])
+        if commit is not None and commit.token == entry["token"]:
             session.settle_publication(Path(entry["snapshot"]), Anchor.from_json(entry["anchor"]))
             session.journal.append("published")
             acts.append(f"v{commit.number} was published, live starts from it now")
@@ -159,7 +159,7 @@ def settle(found: Opened) -> None:
             acts.append(f"v{entry['number']} was not published")
     # Else others would wait for it to lapse. Whoever cannot be told now will have to.
     with suppress(errors.BucketError, errors.UnknownFormat):
-        work = found._work_id()
+        work = session.place.known_work_id()
         if work is not None and abandon(found.bucket, found.target.db, work):
             acts.append("its lease is given back")
     for act in acts:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from b2m.hosts.place import Place, read_json, write_json
 
 FORMAT = 1
 KEEP = 100  # how many a host keeps of each database
+SLACK = timedelta(minutes=10)  # by how much clocks may differ
 SYNCS = ("sync", "upload")  # the commands that bring a database and its bucket in step
 
 
@@ -74,7 +75,9 @@ def save(place: Place, run: str, data: Mapping[str, Any]) -> None:
     folder = _folder(place)
     folder.mkdir(exist_ok=True)
     write_json(folder / f"{run}.json", data)
-    old = sorted(folder.glob("*.json"))[:-KEEP]
+    # What a clock that was wrong dated in the future must neither stay for ever nor push out what comes now.
+    ordered = sorted(folder.glob("*.json"), key=lambda path: (not _from_the_future(path.stem), path.name))
+    old = [path for path in ordered[:-KEEP] if path.stem != run]
     if old:
         # However long it has been failing, since when must be known.
         success = last_sync(place)
@@ -97,12 +100,19 @@ def newest_first(place: Place) -> Iterator[Record]:
 
 def last_sync(place: Place) -> Record | None:
     """Return the newest run that brought the database and its bucket in step, None if none is remembered."""
-    return next((each for each in newest_first(place) if each.in_step), None)
+    return next((each for each in newest_first(place) if each.in_step and not _from_the_future(each.run)), None)
 
 
 def last_hold(place: Place) -> Record | None:
     """Return the newest run that held the server, and went well."""
     return next((each for each in newest_first(place) if each.exit_code == 0 and each.holds), None)
+
+
+def _from_the_future(run: str) -> bool:
+    try:
+        return began(run) > datetime.now(UTC) + SLACK
+    except ValueError:
+        return False
 
 
 def _age(path: Path) -> tuple[str, int]:

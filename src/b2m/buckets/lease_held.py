@@ -74,11 +74,13 @@ class Lease:
         began = self._clock.steady()
         # A process that was stopped for long must not revive a lease that others may have taken meanwhile.
         self.ensure()
-        number = self._renewals + 1
+        # Each try has a name of its own: an earlier one may have been written although its answer was lost, and others
+        # would not see that it was written again.
+        self._renewals += 1
+        number = self._renewals
         # The only writer of this name is this lease: a put will do, which in some stores costs less than a create.
         self._bucket.put(renewal_name(self.db, self.epoch, number), SIGN)
         with self._lock:
-            self._renewals = number
             self._renewed = max(self._renewed, began)
         if number > 2:
             with suppress(BucketError):

@@ -142,7 +142,8 @@ class LockedBucket(CreatedObjects):
                 raise ObjectExists(bucket=self.name, name=name)
             if last is not None:
                 self._refuse_older(name, ours, last, key)
-            done = {place: replace(entry, pending=False) for place, entry in entries.items()}
+            # All are there by now; only of numbers must be remembered that they were given away.
+            done = {place: replace(entry, pending=False) for place, entry in entries.items() if entry.number}
             try:
                 if self._record.swap(revision, {**info, key: _rendered({**done, ours.place: ours})}):
                     return True

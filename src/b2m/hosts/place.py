@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,29 @@ class Place:
 
     def work_id(self) -> str:
         """Return the random id of this state folder, made on first use: it tells our leases from others'."""
-        path = self.state / "id"
+        known = self.known_work_id()
+        if known is not None:
+            return known
+        self.state.mkdir(parents=True, exist_ok=True)
+        made = secrets.token_hex(16)
+        write_atomic(self.state / "id", f"{made} {self._origin()}\n".encode())
+        return made
+
+    def known_work_id(self) -> str | None:
+        """Return this state folder's id; None if it has none yet, or is a copy: a copy's lease is not ours to take."""
         try:
-            return path.read_text(encoding="ascii").strip()
+            known, _, origin = (self.state / "id").read_text(encoding="ascii").strip().partition(" ")
         except FileNotFoundError:
-            self.state.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, secrets.token_hex(16).encode())
-            return path.read_text(encoding="ascii").strip()
+            return None
+        return known if origin == self._origin() else None
+
+    def _origin(self) -> str:
+        """Tell where the state folder is: copied with its database, it would be another run's."""
+        try:
+            machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        except OSError:
+            machine = ""
+        return f"{machine or socket.gethostname()}:{self.state.stat().st_ino}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "folder": str(self.folder)}
@@ -106,11 +123,10 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a small file so that a reader, or a crash, sees the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    try:
-        os.write(handle, data)
+    with os.fdopen(handle, "wb") as file:  # writes all, or raises: os.write may write a part on a full disk
+        file.write(data)
+        file.flush()
         os.fsync(handle)
-    finally:
-        os.close(handle)
     temporary.replace(path)
     fsync_folder(path.parent)
 

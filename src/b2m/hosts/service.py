@@ -93,6 +93,7 @@ class Service:
         """Return what is wrong with the server, None if it is well; one probe of at most ``timeout`` seconds."""
         if self.health_url:
             # Imported here: most runs never hold a server, and this import takes as long as the rest of them.
+            import http.client
             import urllib.error
             import urllib.request
 
@@ -101,8 +102,9 @@ class Service:
                     return None if answer.status < 400 else f"{self.health_url} answered {answer.status}"
             except urllib.error.HTTPError as error:
                 return f"{self.health_url} answered {error.code}"
-            except (OSError, ValueError) as error:
-                return f"{self.health_url}: {getattr(error, 'reason', error)}"
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                # One that starts may answer with anything, which is no reason to stop asking.
+                return f"{self.health_url}: {getattr(error, 'reason', None) or error or type(error).__name__}"
         if self.health_command:
             try:
                 _run(self.health_command, self.cwd, min(timeout, 5.0))
@@ -114,16 +116,19 @@ class Service:
 def _run(command: str, cwd: str, timeout: float, pass_fd: int | None = None) -> None:
     # A file, not a pipe: a daemon that the command starts may keep its standard output open for ever.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=clean_environment(),
-            start_new_session=True,  # Ctrl-C is for b2m, which then undoes; it must not cut a command in two
-            pass_fds=() if pass_fd is None else (pass_fd,),
-        )
+        try:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=clean_environment(),
+                start_new_session=True,  # Ctrl-C is for b2m, which then undoes; it must not cut a command in two
+                pass_fds=() if pass_fd is None else (pass_fd,),
+            )
+        except OSError as error:
+            raise ServiceError(f"`{command}` cannot be run in {cwd}: {error.strerror or error}") from None
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -138,8 +143,8 @@ def _run(command: str, cwd: str, timeout: float, pass_fd: int | None = None) -> 
 
 
 def _tail(output: IO[bytes]) -> str:
-    output.seek(0)
-    lines = [line.strip() for line in output.read()[-2000:].decode(errors="replace").splitlines() if line.strip()]
+    output.seek(max(0, output.seek(0, os.SEEK_END) - 2000))
+    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
     return ": " + " / ".join(lines[-3:]) if lines else ""
 
 

@@ -56,7 +56,7 @@ class Upload(Module):
             check_deletes(db, changes, run.rules)
         assert run.lease is not None, "publishing needs the lease"
         run.lease_holds()
-        number = head.number + 1 if head else facts.live.file_version or 1
+        number = head.number + 1 if head else log.first_number(run.bucket, db, facts.live.file_version or 1)
         packed = session.work.send(run.bucket, self.file, number)
         shape = session.work.shape(self.file)
         commit = Commit(

@@ -5,9 +5,11 @@ These are the rules that can be seen by reading; whatever depends on data is ref
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from b2m.buckets.protocol import is_name as is_object
 from b2m.project import templates
 from b2m.project.models import LOCAL, FolderBucket, InventoryFile
 from b2m.project.names import check_arguments, check_host_names, check_playbook_names
@@ -29,6 +31,7 @@ _REPORT_ONLY = {
     "on_failed": "a failed run was undone",
     "on_success": "the run is over",
 }
+VERSION = "{version}"
 _KNOWS = "inventory.yaml knows"
 
 
@@ -53,6 +56,15 @@ def check_inventory(inventory: InventoryFile, document: Document, hosts: Iterabl
             if (what, value) in taken:
                 problems.add(document.at(("databases", db, what)), f"{what} {value} is {taken[what, value]}'s already")
             taken.setdefault((what, value), db)
+        for other, its in inventory.databases.items():
+            if other == db:
+                break
+            if its.file != database.file and may_be_one_name(its.file, database.file):
+                what = f"a file of {database.file} may have a name of {other}'s too, which is {its.file}"
+                problems.add(document.at(("databases", db, "file")), what)
+        if database.plain and not is_object(database.file.replace(VERSION, "1")):
+            what = f"plain: {database.file} is no name of an object: letters, digits and _ . @ + = ~ - only"
+            problems.add(document.at(("databases", db, "plain")), what)
     group_of: dict[str, str] = {}
     for group_name, group in inventory.groups.items():
         for name in group.hosts:
@@ -67,6 +79,24 @@ def check_inventory(inventory: InventoryFile, document: Document, hosts: Iterabl
     for path, leaf in templates.leaves(document.data):
         if templates.is_template(leaf) and "vars" not in path and "services" not in path:
             problems.add(document.at(path), "no template can stand here: write the value")
+
+
+def may_be_one_name(first: str, second: str) -> bool:
+    """Tell whether two file patterns have a name in common, whatever the numbers: its file would be taken for both's.
+
+    With a number in both, that is so if what one has more than the other, before the number and after it, is digits.
+    """
+    if VERSION not in first or VERSION not in second:
+        pattern, name = (first, second) if VERSION in first else (second, first)
+        return re.fullmatch(re.escape(pattern).replace(re.escape(VERSION), r"\d+"), name) is not None
+    (before, _, after), (its_before, _, its_after) = first.partition(VERSION), second.partition(VERSION)
+    return _differ_by_digits(before, its_before) and _differ_by_digits(after[::-1], its_after[::-1])
+
+
+def _differ_by_digits(one: str, other: str) -> bool:
+    shorter, longer = sorted((one, other), key=len)
+    more = longer.removeprefix(shorter)
+    return longer.startswith(shorter) and (not more or more.isdecimal())
 
 
 def _check_host(inventory: InventoryFile, host: Host, problems: Problems) -> None:

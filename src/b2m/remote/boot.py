@@ -41,5 +41,6 @@ def _change(target: Target, add: str) -> bool:
 
 def _line(target: Target) -> str:
     """Return the line for a database's folder; cron starts in the login's home, and % would end the command."""
-    folder = shlex.quote(str(target.folder).removeprefix("~/")).replace("%", r"\%")
+    home_is_here = "." if str(target.folder) == "~" else str(target.folder).removeprefix("~/")
+    folder = shlex.quote(home_is_here).replace("%", r"\%")
     return f'@reboot "$HOME/.b2m/current/venv/bin/python" -I -m b2m.hosts.recovery {folder}'

@@ -25,6 +25,7 @@ from typing import IO
 KEPT = 3  # versions
 PATIENCE = 300.0  # seconds to wait for another bootstrap
 LONGEST = 500.0  # seconds that one step may take
+TRIAL = 120.0  # seconds that the start of a version may take, on a slow disk
 STALE = 24 * 3600  # seconds after which what a cut-off bootstrap left is removed
 
 
@@ -93,7 +94,13 @@ def works(version: Path) -> bool:
         return False
     # Everything that a run needs: a missing library must be noticed now.
     program = "import b2m.remote.agent, apsw, b2sdk.v2, blake3, jinja2, obstore, pydantic, yaml, zstandard"
-    return subprocess.run([python, "-I", "-c", program], stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+    try:
+        done = subprocess.run(
+            [python, "-I", "-c", program], stdin=subprocess.DEVNULL, capture_output=True, timeout=TRIAL
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def put_in_place(new: Path, version: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import queue
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,8 +123,7 @@ class Link:
         """Start the agent; return what it says of itself, None if there is none."""
         stream = self._ssh.start(command)
         threading.Thread(target=self._drain, args=(stream,), name="agent stderr", daemon=True).start()
-        stream.settimeout(faults.setting("HELLO", HELLO))
-        hello, rest = self._hello(stream)
+        hello, rest = self._hello(stream, time.monotonic() + faults.setting("HELLO", HELLO))
         stream.settimeout(None)
         if hello is None or hello["protocol"] != PROTOCOL:
             stream.close()
@@ -137,11 +137,12 @@ class Link:
         self._channel.start(self._on_message)
         return hello
 
-    def _hello(self, stream: Any) -> tuple[Message | None, bytes]:
-        """Read past what the login prints to the agent's first line."""
+    def _hello(self, stream: Any, until: float) -> tuple[Message | None, bytes]:
+        """Read past what the login prints to the agent's first line, which has come by ``until`` (monotonic)."""
         data = b""
         try:
             while len(data) < NOISE:
+                stream.settimeout(max(0.01, until - time.monotonic()))
                 part = bytes(stream.recv(4096))
                 if not part:
                     break

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Literal
 
 from b2m.buckets.protocol import Bucket
-from b2m.errors import BucketError, LeaseLost, ObjectMissing
+from b2m.errors import BucketError, LeaseLost, ObjectDamaged, ObjectMissing, UnknownFormat
 from b2m.versions.commit import Commit, commit_name
 
 Ancestry = Literal["ok", "diverged", "changed"]
 
 _NAME = re.compile(r"(\d{8,})\.json")
+_BEFORE_ALL = 0  # in place of a version's number: the object that says which number the first version has
+_FORMAT = 1
 
 
 def numbers(bucket: Bucket, db: str) -> list[int]:
     """Return the numbers of all versions, lowest first, by one listing."""
     names = (name.rpartition("/")[2] for name in bucket.list(f"{db}/commits"))
-    return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
+    found = (int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+    return sorted(number for number in found if number != _BEFORE_ALL)
 
 
 def read(bucket: Bucket, db: str, number: int) -> Commit:
@@ -36,6 +40,31 @@ def history(bucket: Bucket, db: str, limit: int | None = None) -> list[Commit]:
     """Return the newest ``limit`` commits, or all, newest first."""
     newest = numbers(bucket, db)[::-1][:limit]
     return [read(bucket, db, number) for number in newest]
+
+
+def first_number(bucket: Bucket, db: str, wanted: int) -> int:
+    """Return the number that the first version has or will have: ``wanted``, unless another was decided before.
+
+    Each host would begin with the number in its own file's name. Without one decision for all, two who believe to be
+    the first would both publish, under two numbers, and one history would hide the other.
+    """
+    name = commit_name(db, _BEFORE_ALL)
+    try:
+        bucket.create(name, json.dumps({"first": wanted, "format": _FORMAT}, indent=1).encode() + b"\n")
+    except BucketError as error:
+        try:
+            data = json.loads(bucket.get(name))
+        except ObjectMissing:
+            raise error from None
+        except ValueError:
+            data = None
+        first, known = (data.get("first"), data.get("format")) if isinstance(data, dict) else (None, None)
+        if isinstance(known, int) and known > _FORMAT:
+            raise UnknownFormat(what=name, found=known, known=_FORMAT) from None
+        if not isinstance(first, int) or first < 1:
+            raise ObjectDamaged(bucket=bucket.name, name=name, what="it has no number of a first version") from None
+        return first
+    return wanted
 
 
 def publish(bucket: Bucket, commit: Commit) -> None:
