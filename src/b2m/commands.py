@@ -73,7 +73,7 @@ class Restore(Module):
 def download(target: Target, events: Events, *, version: int | None, discard: bool) -> Recap:
     """Put a version live. Rows in no version are refused, or with ``discard`` backed up and dropped."""
     with locked(target, events) as found:
-        facts = _usable(found)
+        facts = _usable(found, discard=discard)
         if facts.head is None:
             raise errors.NothingHere(db=target.db, host=target.host, path=facts.live.path)
         wanted = version or facts.head.number
@@ -110,6 +110,8 @@ def rollback(target: Target, events: Events) -> Recap:
     with locked(target, events) as found:
         carry_strays(found)
         facts = found.look()
+        if isinstance(facts.on_host.problem, errors.ReplacedLive):
+            raise facts.on_host.problem
         kept = keeping.load(found.session.place)
         if kept is None:
             raise errors.NothingKept(db=target.db, host=target.host)
@@ -146,9 +148,9 @@ def _version_file(found: Opened, run: Run, anchor: Anchor, name: str) -> Path:
     return target
 
 
-def _usable(found: Opened) -> Facts:
+def _usable(found: Opened, *, discard: bool) -> Facts:
     """Return the facts, or raise why a download cannot start from them."""
-    carry_strays(found)
+    carry_strays(found, discard=discard)
     facts = found.look()
     verdict = classify(facts)
     allowed = ("read_only_host", "no_base", "diverged", "live_missing", "changed_under_number", "anchor_damaged")

@@ -84,23 +84,34 @@ def _look_again(found: Opened, run: Run) -> Verdict:
     return classify(run.facts)
 
 
-def carry_strays(found: Opened) -> None:
-    """Bring home what somebody wrote to the file that was live before the last swap."""
+def carry_strays(found: Opened, *, discard: bool = False) -> None:
+    """Bring home what somebody wrote to the file that was live before the last swap; StrayRows if that cannot be.
+
+    With ``discard`` the file is set aside then.
+    """
     session = found.session
     kept = keeping.load(session.place)
-    if kept is None:
+    if kept is None or kept.path == str(session.place.live()):  # whoever looks refuses that
         return
     if kept.restoring:
         keeping.take_back(session.place, kept)
         return
-    changes = keeping.stray_changes(session.place, kept)
-    if changes is None:
-        return
-    found.events.warn(
-        f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
-        f"some process that had it open still; they are replayed onto the live file"
-    )
-    keeping.carry_strays(session.place, kept, session.place.live(), merge_rules(found.target.policy, found.target.host))
+    try:
+        changes = keeping.stray_changes(session.place, kept)
+        if changes is None:
+            return
+        found.events.warn(
+            f"{found.target.db}: {changes.counts.total} rows were written to {kept.path} after it was replaced, by "
+            f"some process that had it open still; they are replayed onto the live file"
+        )
+        rules = merge_rules(found.target.policy, found.target.host)
+        keeping.carry_strays(session.place, kept, session.place.live(), rules)
+    except errors.Refused as error:
+        if not discard:
+            raise errors.StrayRows(db=found.target.db, path=kept.path, what=error) from error
+        keeping.forget(session.place)
+        aside = keeping.set_aside(session.place, kept, session.run)
+        found.events.warn(f"{found.target.db}: {kept.path}, with what was written to it, is {aside} now")
 
 
 def _outcome(error: BaseException) -> str:

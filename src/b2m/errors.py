@@ -232,6 +232,26 @@ class LiveChanged(Refused):
     reason = "live_changed"
 
 
+class ReplacedLive(Refused):
+    """{db}: {toml} names {path}, which {newer} replaced on this host; let it name {newer} again, then: \
+b2m sync --db {db} --host {host}"""
+
+    reason = "replaced_live"
+
+
+class StrayRows(Refused):
+    """{db}: {path} was written to after another file replaced it, and its rows cannot be carried over: {what}"""
+
+    reason = "stray_rows"
+
+
+class KeptWritten(Refused):
+    """{db}: somebody wrote to {path}, which was replaced before this run began; its rows are carried over by: \
+b2m sync --db {db} --host {host}"""
+
+    reason = "kept_written"
+
+
 class NotOnHead(Refused):
     """{db}: the file to upload does not start from v{head}, the newest version; run again: \
 b2m sync --db {db} --host {host}"""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from b2m.errors import UnknownFormat
-from b2m.hosts.place import Place, read_json, write_json
+from b2m.hosts.place import Place, fsync_folder, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile, sidecars
 from b2m.sqlite.merge import Replay, Rules, replay
 from b2m.sqlite.signature import signature
 from b2m.sqlite.snapshot import copy_file
-from b2m.sqlite.swap import prepare, replace_file
+from b2m.sqlite.swap import fsync_file, prepare, replace_file
 
 FORMAT = 1
 
@@ -29,6 +29,8 @@ class Kept:
 
     ``since`` is a copy of the kept file whose rows its successor was not given; None if it was given all.
     ``restoring``: rows of the successor were being carried back onto the kept file when the run was cut off.
+    ``carrying``: rows written to the kept file were about to be committed to live when the run was cut off; so many of
+    them stood there already.
     """
 
     how: str
@@ -41,6 +43,7 @@ class Kept:
     signature: Any = None
     since: str | None = None
     restoring: bool = False
+    carrying: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -49,7 +52,7 @@ class Kept:
     def from_json(cls, data: dict[str, Any]) -> Kept:
         if data.get("format") != FORMAT:
             raise UnknownFormat(what="kept.json", found=data.get("format"), known=FORMAT)
-        return cls(**{key: data[key] for key in cls.__dataclass_fields__})
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
 
 
 def load(place: Place) -> Kept | None:
@@ -61,7 +64,8 @@ def remember_signature(place: Place, kept: Kept) -> None:
     """Note how the kept file looks from outside, so that an unwritten one is recognised without opening it."""
     seen = signature(Path(kept.path))
     if seen is not None:
-        write_json(place.state / "kept.json", {**kept.to_json(), "signature": seen.to_json(), "restoring": False})
+        settled = {"signature": seen.to_json(), "restoring": False, "carrying": None}
+        write_json(place.state / "kept.json", {**kept.to_json(), **settled})
 
 
 def stray_changes(place: Place, kept: Kept, *, remember: bool = True) -> Changes | None:
@@ -86,14 +90,53 @@ def stray_changes(place: Place, kept: Kept, *, remember: bool = True) -> Changes
 
 
 def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
-    """Replay what was written to the kept file after the swap onto the live file, as one more writer."""
+    """Replay what was written to the kept file after the swap onto the live file, as one more writer.
+
+    Two files change, one after the other. A run that dies in between must not do it again: what the server has made of
+    those rows since would be taken back.
+    """
+
+    def about_to(already: int) -> None:
+        write_json(place.state / "kept.json", {**kept.to_json(), "carrying": already})
+
     source = LiveFile(Path(kept.path), place.db)
     try:
-        done = replay(place.db, Path(kept.base), source, live, rules, forward=Path(kept.base), shared=True)
+        done = replay(
+            place.db,
+            Path(kept.base),
+            source,
+            live,
+            rules,
+            forward=Path(kept.base),
+            shared=True,
+            about_to=about_to,
+            cut_off=kept.carrying,
+        )
     finally:
         source.close()
+    fsync_file(Path(kept.base))
     remember_signature(place, kept)
     return done
+
+
+def set_aside(place: Place, kept: Kept, run: str) -> Path:
+    """Move the kept file to ``backups/``, with what was written to it since; return its new path."""
+    aside = place.state / "backups" / f"{run}.{kept.name}"
+    aside.parent.mkdir(exist_ok=True)
+    path = Path(kept.path)
+    for suffix in ("-wal", "-journal", ""):
+        there = path.with_name(path.name + suffix)
+        if there.exists():
+            there.replace(aside.with_name(aside.name + suffix))
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    fsync_folder(aside.parent)
+    Path(kept.base).unlink(missing_ok=True)
+    return aside
+
+
+def forget(place: Place) -> None:
+    """Remove the record of a kept file."""
+    (place.state / "kept.json").unlink(missing_ok=True)
 
 
 def take_back(place: Place, kept: Kept) -> None:
@@ -114,7 +157,7 @@ def take_back(place: Place, kept: Kept) -> None:
 
 def drop(place: Place, kept: Kept) -> None:
     """Remove the kept file and what belongs to it; the record goes first, so that nothing points at a missing file."""
-    (place.state / "kept.json").unlink(missing_ok=True)
+    forget(place)
     path = Path(kept.path)
     if path != place.live():
         for suffix in ("", "-wal", "-shm", "-journal"):

@@ -63,7 +63,7 @@ class Place:
         """
         name = dbtoml.read(self.toml).get(self.key) if self.toml.exists() else None
         if name is None:
-            name = self._newest_name() or self.file_name(1)
+            name = self.newest_name() or self.file_name(1)
         return Path(os.path.realpath(self.folder / name))
 
     def file_name(self, version: int) -> str:
@@ -76,10 +76,12 @@ class Place:
         found = re.fullmatch(re.escape(self.pattern).replace(re.escape("{version}"), r"(\d+)"), path.name)
         return int(found.group(1)) if found else None
 
-    def _newest_name(self) -> str | None:
+    def newest_name(self, but: str | None = None) -> str | None:
+        """Return the name in the folder that fits the pattern and has the highest number, ``but`` one; None if none."""
         if not self.folder.is_dir():
             return None
-        numbered = [(self.file_version(path), path.name) for path in self.folder.iterdir() if path.is_file()]
+        names = [path.name for path in self.folder.iterdir() if path.is_file() and path.name != but]
+        numbered = [(self.file_version(self.folder / name), name) for name in names]
         found = max(((number, name) for number, name in numbered if number is not None), default=None)
         if found:
             return found[1]

@@ -44,6 +44,7 @@ class Session:
         self.run = run
         self.journal = Journal(place.journal)
         self.hold: Hold | None = None
+        self.set_aside: Path | None = None  # where a kept file went that somebody wrote to while it was let go of
         self.swapped = False  # live is another file than before, and may still be put back
         self.progress = progress
         self._stop = stop
@@ -161,6 +162,15 @@ class Session:
             if live.exists:
                 live = self.live.look(path, anchor, live, read=busy is None)
             kept = keeping.load(self.place)
+            going_back = self.journal.pending().switch is not None
+            if kept is not None and Path(kept.path) == path and busy is None and not going_back:
+                raise errors.ReplacedLive(
+                    db=self.place.db,
+                    host=self.place.host,
+                    toml=self.place.toml,
+                    path=path.name,
+                    newer=self.place.newest_name(but=path.name) or "a file that is gone",
+                )
             if kept is not None and busy is None and not kept.restoring:
                 changes = keeping.stray_changes(self.place, kept, remember=self._lock is not None)
                 strays = changes.counts.total if changes else 0
@@ -207,6 +217,7 @@ class Session:
 
     def take_away(self, service: Service | None, max_downtime: float, shielded: Shield = nullcontext) -> None:
         """Make the server let go of live, and make sure that nobody else has it open."""
+        self.work.flush()
         if service is not None:
             assert self._lock is not None
             self.hold = Hold(self.place, self.journal, service, self._lock.fd, max_downtime)

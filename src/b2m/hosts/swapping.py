@@ -19,13 +19,14 @@ from b2m.hosts import kept as keeping
 from b2m.hosts import switch as switches
 from b2m.hosts.anchor import Anchor
 from b2m.hosts.kept import Kept
-from b2m.hosts.place import Place, write_json
+from b2m.hosts.place import Place, fsync_folder, write_json
 from b2m.hosts.session import Session
 from b2m.hosts.switch import How, Switch
 from b2m.sqlite import merge, openers
 from b2m.sqlite.live import LiveFile, sidecars
+from b2m.sqlite.signature import Signature, signature
 from b2m.sqlite.snapshot import copy_file
-from b2m.sqlite.swap import Barrier, prepare, set_journal_mode
+from b2m.sqlite.swap import Barrier, fsync_file, prepare, set_journal_mode
 from b2m.versions.pack import hash_file
 
 DEFAULT_JOURNAL_MODE = "wal"  # of a file that no live file precedes
@@ -58,7 +59,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
     anchor = anchors.load(place)
     previous = keeping.load(place)
     if previous is not None:
-        _require_unused(place, Path(previous.path))
+        _require_unwritten(place, previous)
+        previous = keeping.load(place)  # which may have noted how the file looks now
     record = None
     if exists:
         keep_folder = place.state / "kept"
@@ -87,13 +89,17 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         record=record.to_json() if record else None,
     )
     if record is not None:
-        session.work.copy_of_live(name).replace(record.base)
+        # What tells rows that come later from those that are carried over already: it must be there after a power loss.
+        rows_at_swap = session.work.copy_of_live(name)
+        fsync_file(rows_at_swap)
+        rows_at_swap.replace(record.base)
+        fsync_folder(keep_folder)
     _switch(session, switch, session.live.file() if exists else None, expected)
     session.swapped = True
     session.work.paths.pop(name)
     session.work.paths.pop("head")
     if previous is not None and previous.path != str(new):
-        _drop_files(place, previous)
+        session.set_aside = _let_go(place, previous, session.run)
     if record is not None:
         keeping.remember_signature(place, record)
     session.live.replaced(
@@ -210,10 +216,17 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
     place, journal = session.place, session.journal
     journal.append("switch", **switch.to_json())
     if live is None:
-        switches.make(place, switch)
-        switches.finish(place, switch)
+        try:
+            switches.make(place, switch)
+            switches.finish(place, switch)
+        except BaseException:
+            if not switches.made(place, switch):
+                switches.revert(place, switch)
+                journal.append("unswitched")
+            raise
         journal.append("switched")
         return
+    before = signature(Path(switch.staged))
     try:
         assert expected is not None
         with Barrier(live, expected) as barrier:
@@ -223,8 +236,11 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
             try:
                 barrier.check_again()
             except errors.StillOpen:
-                switches.unmake(place, switch)
-                raise
+                # Whoever had the old file is a stray from now on if somebody uses the new one already: its rows are
+                # carried over at the end of the run, while those in the new one would be lost.
+                if switch.record is None or not _in_use(Path(switch.new), before):
+                    switches.unmake(place, switch)
+                    raise
             switches.finish(place, switch)
         faults.point("switch:unlocked")
         if switch.how == "rename":
@@ -250,6 +266,7 @@ def _target(place: Place, old: Path, number: int) -> Path:
         return old
     kept = keeping.load(place)
     if kept is not None and kept.path == str(new):
+        _require_unwritten(place, kept)
         keeping.drop(place, kept)
     if new.exists():
         raise errors.InTheWay(db=place.db, path=new)
@@ -259,17 +276,37 @@ def _target(place: Place, old: Path, number: int) -> Path:
     return new
 
 
-def _require_unused(place: Place, kept: Path) -> None:
-    """Refuse to let go of a kept file that somebody still has open: what he writes would be written nowhere."""
-    found = openers.who_has_open([kept])
+def _require_unwritten(place: Place, kept: Kept) -> None:
+    """Refuse to let go of a kept file that somebody has open, or wrote to since this run carried its rows over.
+
+    What he writes would be written nowhere.
+    """
+    path = Path(kept.path)
+    found = openers.who_has_open([path])
     if found:
-        raise errors.StillOpen(db=place.db, path=kept, who=", ".join(map(str, found[:3])))
+        raise errors.StillOpen(db=place.db, path=path, who=", ".join(map(str, found[:3])))
+    if keeping.stray_changes(place, kept) is not None:
+        raise errors.KeptWritten(db=place.db, path=path, host=place.host)
 
 
-def _drop_files(place: Place, kept: Kept) -> None:
-    for path in (Path(kept.path), Path(kept.base)):
-        if path != place.live():
-            path.unlink(missing_ok=True)
+def _let_go(place: Place, kept: Kept, run: str) -> Path | None:
+    """Remove a kept file that another takes the place of; one that was written to in this moment is set aside."""
+    path = Path(kept.path)
+    if path == place.live():
+        return None
+    seen = signature(path)
+    if seen is not None and kept.signature is not None and seen.to_json() != kept.signature:
+        return keeping.set_aside(place, kept, run)
+    path.unlink(missing_ok=True)
+    Path(kept.base).unlink(missing_ok=True)
+    return None
+
+
+def _in_use(new: Path, before: Signature | None) -> bool:
+    """Tell whether somebody has opened or written the file that was just put live."""
+    now = signature(new)
+    written = before is not None and now is not None and replace(now, journal=before.journal) != before
+    return written or bool(openers.who_has_open([new, *sidecars(new)]))
 
 
 def _like_folder(candidate: Path, place: Place) -> None:

@@ -15,6 +15,7 @@ from b2m.sqlite import merge, verify
 from b2m.sqlite import snapshot as snapshots
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.shape import Shape, shape_of
+from b2m.sqlite.swap import fsync_file
 from b2m.versions import pack
 from b2m.versions.commit import Commit
 
@@ -148,6 +149,11 @@ class WorkFiles:
                 db=self.place.db,
             )
         self.verified.setdefault(name, set()).update(checks)
+
+    def flush(self) -> None:
+        """Get the files to the disk now, so that little is left to be written while the server is away."""
+        for path in self.paths.values():
+            fsync_file(path)
 
     def unproven(self, candidate: str) -> list[str]:
         """Return the checks that a candidate lacks; one that took rows needs the rows of both sides proven too."""

@@ -43,6 +43,8 @@ class Swap(Module):
         number = run.next_number(run.onto.number) if live.dirty else run.onto.number
         with run.shielded():
             new = swapping.swap(run.session, self.file, number, live)
+        if (aside := run.session.set_aside) is not None:
+            run.events.warn(f"somebody wrote to a file that was replaced before, in this moment; it is {aside} now")
         run.observe_locally()
         return Outcome("changed", f"{new.name} is live")
 

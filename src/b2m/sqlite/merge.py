@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,13 +57,17 @@ def replay(
     forward: Path | None = None,
     tables: set[str] | None = None,
     shared: bool = False,
+    about_to: Callable[[int], None] | None = None,
+    cut_off: int | None = None,
 ) -> Replay:
     """Apply what changed from `base` to `ours` onto the file `onto`, all or nothing.
 
     `forward`, a file with the same rows as `base` (often `base` itself), is moved on to the state of `ours`, so that
     the next replay can start there. `shared`: others use `onto`, so this is one durable transaction among theirs.
     If this raises, `onto` is as it was, unless it was done already and only `forward` failed: throw both away.
-    `tables` limits which tables are looked at.
+    `tables` limits which tables are looked at. `about_to` is called right before `onto` is committed, with the number
+    of changes that stood there already; if that happened and nobody knows how it ended, `cut_off` is that number, and
+    `onto` is left alone if more of the changes stand there now.
 
     Raises Conflict (with a list `conflicts`), CannotReplay, TooManyDeletes, Unreadable.
     """
@@ -71,7 +75,7 @@ def replay(
     discard(path)
     try:
         spool = collect(db, base, ours, path, rules, tables)
-        done = _apply(db, spool, onto, rules, shared=shared)
+        done = _apply(db, spool, onto, rules, shared=shared, about_to=about_to, cut_off=cut_off)
         if forward is not None and (spool.tables or spool.sequences):
             moved = _apply(db, spool, forward, Rules(), verbatim=True)
             if moved.identical or moved.total != sum((each.counts for each in spool.tables), Counts()):
@@ -83,7 +87,15 @@ def replay(
 
 
 def _apply(
-    db: str, spool: Spool, target: Path, rules: Rules, *, shared: bool = False, verbatim: bool = False
+    db: str,
+    spool: Spool,
+    target: Path,
+    rules: Rules,
+    *,
+    shared: bool = False,
+    verbatim: bool = False,
+    about_to: Callable[[int], None] | None = None,
+    cut_off: int | None = None,
 ) -> Replay:
     if not spool.tables and not spool.sequences:
         return Replay({}, data_version=spool.data_version)
@@ -91,6 +103,9 @@ def _apply(
         schema = read_schema(conn)
         _same_tables(db, spool, schema)
         plans = [decide(conn, spooled, rules.of(spooled.table.name)) for spooled in spool.tables]
+        already = sum(plan.identical for plan in plans)
+        if cut_off is not None and already > cut_off:
+            return Replay({}, identical=already, data_version=spool.data_version)
         _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
         settled = [row for plan in plans if plan.resolved for row in settled_rows(conn, plan, schema.encoding)]
         counts = _carry_out(db, conn, plans, schema)
@@ -101,9 +116,11 @@ def _apply(
             if plan.resolved:
                 rule = rules.of(plan.spooled.table.name).on_conflict
                 resolved[rule] = resolved.get(rule, 0) + plan.resolved
+        if about_to is not None:
+            about_to(already)
         return Replay(
             counts={name: each for name, each in counts.items() if each.total},
-            identical=sum(plan.identical for plan in plans),
+            identical=already,
             merged=sum(plan.merged for plan in plans),
             resolved=resolved,
             settled=tuple(settled),
