@@ -168,6 +168,9 @@ def test_the_first_of_several_merged_mappings_wins() -> None:
             ],
         ),
         ("a: " + "[" * 100_000, ["f.yaml:1:1: nested deeper than 64 levels"]),
+        ("x-a:\n  " + "- " * 30_000 + "b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
+        ("? " * 30_000 + "b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
+        ("- " * 30_000 + "'b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
         ("a: " + "9" * 5000, ["f.yaml:1:4: " + "9" * 40 + " is no int"]),
     ],
 )
@@ -180,6 +183,29 @@ def test_aliases_that_multiply_are_stopped() -> None:
     assert wrong("a0: &a0 [x, x, x]\n" + "\n".join(levels)) == [
         "f.yaml:1:13: the aliases unfold to more than 100000 values"
     ]
+
+
+@pytest.mark.parametrize("libyaml", [True, False])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ("- ", "")])
+def test_lists_may_be_as_deep_as_it_is_said(
+    begin: str, end: str, libyaml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not libyaml:
+        monkeypatch.setattr(scalars, "_FastLoader", None)
+    assert wrong(begin * 64 + end * 64) == []
+    assert wrong(begin * 65 + end * 65) == ["f.yaml:1:1: nested deeper than 64 levels"]
+    assert read(f"a: '{'[' * 65}' # {'[' * 65}\n").data == {"a": "[" * 65}
+
+
+def test_mappings_that_bring_in_each_other_without_end_are_refused_and_not_a_crash() -> None:
+    chain = [f"a{number}: &a{number} {{<<: *a{number - 1}}}" for number in range(1, 600)]
+    assert wrong("a0: &a0 {x: 1}\n" + "\n".join(chain))[0].endswith("nested deeper than 64 levels")
+
+
+def test_mappings_that_bring_in_each_other_and_multiply_are_stopped() -> None:
+    levels = [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 50)]
+    (line,) = wrong("a0: &a0 {x: 1}\n" + "\n".join(levels))
+    assert line.endswith("the aliases unfold to more than 100000 values")
 
 
 def test_block_nesting_beyond_reason_is_refused_and_not_a_crash() -> None:

@@ -67,6 +67,25 @@ def compose(text: str) -> Node | None:
     return _node(_PlainLoader(text))
 
 
+def is_deeper(text: str, most: int) -> bool:
+    """Whether lists and mappings stand in each other more than ``most`` deep, as far as ``text`` is YAML.
+
+    Asked before ``compose``: libyaml's C code would overflow its stack before Python notices.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_FastLoader or _PlainLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > most:
+                return True
+    except yaml.YAMLError:
+        pass  # compose says what is wrong
+    return False
+
+
 def _node(loader: Any) -> Node | None:
     try:
         node: Node | None = loader.get_single_node()

@@ -5,7 +5,6 @@ Duplicate keys, tags and keys that are not text are refused; anchors and ``<<`` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -53,7 +52,7 @@ class Document:
 def parse(text: str, file: str, problems: Problems) -> Document | None:
     """Read one YAML document; what is wrong goes to ``problems``, and a text that is no YAML gives None."""
     try:
-        if _depth_of_flow(text) > MAX_DEPTH:
+        if scalars.is_deeper(text, MAX_DEPTH):
             raise RecursionError
         root = scalars.compose(text)
     except yaml.MarkedYAMLError as error:
@@ -75,15 +74,6 @@ def parse(text: str, file: str, problems: Problems) -> Document | None:
     builder = _Builder(file, problems)
     data = builder.build(root, (), ())
     return Document(file, data, MappingProxyType(builder.keys), MappingProxyType(builder.values))
-
-
-def _depth_of_flow(text: str) -> int:
-    """An upper bound of the nesting by brackets: libyaml's C code would overflow its stack before Python notices."""
-    depth = deepest = 0
-    for found in re.finditer(r"[\[\]{}]", text):
-        depth = depth + 1 if found[0] in "[{" else max(0, depth - 1)
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:
@@ -114,15 +104,12 @@ class _Builder:
         self._count = 0
 
     def build(self, node: Node, path: YamlPath, parents: tuple[Node, ...]) -> Any:
-        self._count += 1
         self.values.setdefault(path, self._position(node))
         if any(node is parent for parent in parents):
             return self._wrong(node, "an alias that contains itself")
         if len(parents) > MAX_DEPTH:
             return self._wrong(node, f"nested deeper than {MAX_DEPTH} levels")
-        if self._count > MAX_NODES:
-            if self._count == MAX_NODES + 1:
-                self._wrong(node, f"the aliases unfold to more than {MAX_NODES} values")
+        if self._too_many(node):
             return None
         if isinstance(node, MappingNode):
             return self._mapping(node, path, (*parents, node))
@@ -131,6 +118,13 @@ class _Builder:
                 return self._wrong(node, f"the tag {_short(node.tag)} is not allowed")
             return [self.build(item, (*path, index), (*parents, node)) for index, item in enumerate(node.value)]
         return self._scalar(node)
+
+    def _too_many(self, node: Node) -> bool:
+        """Count one more value; whether the file unfolds to more of them than it may, which is said once."""
+        self._count += 1
+        if self._count == MAX_NODES + 1:
+            self._wrong(node, f"the aliases unfold to more than {MAX_NODES} values")
+        return self._count > MAX_NODES
 
     def _mapping(self, node: MappingNode, path: YamlPath, parents: tuple[Node, ...]) -> Any:
         if node.tag != scalars.MAP:
@@ -164,6 +158,11 @@ class _Builder:
             if not isinstance(source, MappingNode) or source in parents:
                 self._wrong(source, "<< needs a mapping, or a list of mappings")
                 continue
+            if len(parents) > MAX_DEPTH:
+                self._wrong(source, f"nested deeper than {MAX_DEPTH} levels")
+                continue
+            if self._too_many(source):
+                break
             inner = _Builder(self.file, self.problems)
             inner._count = self._count
             brought = inner._mapping(source, path, (*parents, source)) or {}
