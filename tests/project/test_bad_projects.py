@@ -496,6 +496,11 @@ AS_TASK: list[tuple[str, list[str]]] = [
         "{hold: {}, block: [{role: publish}]}",
         ["roles/publish/role.yaml:6:5: upload must not stand in a hold: the server would wait for the transfer"],
     ),
+    (
+        '{message: {text: x}, when: "' + "+".join("1" * 3000) + '"}',
+        ["8:43: not an expression: nested too deeply"],
+    ),
+    ('{message: {text: "{{ ' + "9" * 5000 + ' }}"}}', ["8:33: not an expression: a number has too many digits"]),
 ]
 
 IN_ROLE: list[Row] = [

@@ -45,6 +45,13 @@ NAMES: dict[str, object] = {
         ("{{ count }}{{ count }}", "33"),
         ("{# text #} {{ count }}", "{# text #} 3"),
         ("<b> & {{ text }}", "<b> & 1_000"),
+        ("{{ tables | join(', ') }}", "a, b"),
+        ("{{ [live, live] | join('-', attribute='version') }}", "5-5"),
+        ("{{ 'aaa' | replace('a', 'bb', 2) }}", "bbbba"),
+        ("{{ 'ab' | replace('', '-') }}", "-a-b-"),
+        ("{{ 2.55 | round(1, 'floor') }}", 2.5),
+        ("{{ 1234 | round(-2) }}", 1200),
+        ("{{ " + " + ".join(["count"] * 60) + " }}", 180),
     ],
 )
 def test_a_lone_expression_keeps_its_type_and_anything_else_is_text(text: str, value: object) -> None:
@@ -128,12 +135,29 @@ def test_what_cannot_be_rendered_is_said_in_words(text: str, what: str) -> None:
         ("text }} {{ count", "a bare expression stands here: write it without {{ }}"),
         ("text }} x", "not an expression: it ends before the text does"),
         ("(" * 5000 + "1" + ")" * 5000, "not an expression: nested too deeply"),
+        ("+".join("1" * 3000), "not an expression: nested too deeply"),
+        ("+".join(["count"] * 250), "not an expression: nested too deeply"),
+        ("not " * 100 + "count", "not an expression: nested too deeply"),
+        ("9" * 5000, "not an expression: a number has too many digits"),
+        ("9" * 4000 + " * " + "9" * 4000, "cannot be computed: a number becomes too large"),
+        ("0x" + "f" * 5000, "not an expression: a number has too many digits"),
+        ("1e999", "cannot be computed: a number becomes too large"),
+        ("'x' | replace('', 'y' | replace('y', '" + "z" * 60_000 + "'))", "the text becomes longer than 100000 cha"),
+        ("tables | join('" + "x" * 100_000 + "')", "the text becomes longer than 100000 characters"),
+        ("1 | round(2000000, 'ceil')", "round takes a precision from -20 to 20"),
+        ("1 | round(1000000000, 'floor')", "round takes a precision from -20 to 20"),
+        ("count | round(-1000000000)", "round takes a precision from -20 to 20"),
     ],
 )
 def test_an_expression_cannot_leave_the_sandbox(expression: str, what: str) -> None:
     with pytest.raises(TemplateProblem) as caught:
         templates.evaluate(expression, NAMES)
     assert str(caught.value).startswith(what)
+
+
+def test_a_text_that_doubles_is_stopped_before_it_fills_the_memory() -> None:
+    with pytest.raises(TemplateProblem, match=r"^the text becomes longer than 100000 characters$"):
+        templates.evaluate("'xxxxxxxxxx'" + " | replace('x', 'xxxxxxxxxx')" * 30, {})
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))

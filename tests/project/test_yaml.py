@@ -171,6 +171,7 @@ def test_the_first_of_several_merged_mappings_wins() -> None:
         ("x-a:\n  " + "- " * 30_000 + "b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
         ("? " * 30_000 + "b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
         ("- " * 30_000 + "'b\n", ["f.yaml:1:1: nested deeper than 64 levels"]),
+        ("a: 0x" + "f" * 5000, ["f.yaml:1:4: 0x" + "f" * 38 + " is no int"]),
         ("a: " + "9" * 5000, ["f.yaml:1:4: " + "9" * 40 + " is no int"]),
     ],
 )

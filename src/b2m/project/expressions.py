@@ -13,8 +13,14 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from b2m.project.problems import suggest
 from b2m.project.sandbox import FILTERS, FUNCTIONS, VALUES, TemplateProblem
+from b2m.project.scalars import MAX_BITS
+
+MAX_DEPTH = 64
+"""How deep an expression may be nested, each ``+`` one deeper: Python reads no more than 200 parentheses."""
 
 _NO_STATEMENTS = "statements such as {% if %} are not allowed: use when"
+_TOO_DEEP = "not an expression: nested too deeply"
+_TOO_LONG = "not an expression: a number has too many digits"
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,9 @@ def read(text: str, *, bare: bool = False) -> Expression:
     except TemplateSyntaxError as error:
         raise TemplateProblem(_NO_STATEMENTS if "{%" in text else _in_words(error)) from None
     except RecursionError:
-        raise TemplateProblem("not an expression: nested too deeply") from None
+        raise TemplateProblem(_TOO_DEEP) from None
+    except ValueError:
+        raise TemplateProblem(_TOO_LONG) from None
     found: list[Reference] = []
     parts: list[nodes.Node] = []
     for statement in tree.body:
@@ -76,8 +84,10 @@ def _in_words(error: TemplateSyntaxError) -> str:
     return f"not an expression: {what}"
 
 
-def _collect(node: nodes.Node, found: list[Reference], optional: bool = False) -> None:
+def _collect(node: nodes.Node, found: list[Reference], optional: bool = False, depth: int = 0) -> None:
     """Walk an expression, note what it reads, and refuse what is not data."""
+    if depth > MAX_DEPTH:
+        raise TemplateProblem(_TOO_DEEP)
     _refuse(node)
     if isinstance(node, nodes.Name):
         if node.name not in FUNCTIONS:
@@ -86,19 +96,21 @@ def _collect(node: nodes.Node, found: list[Reference], optional: bool = False) -
     if isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name):
         found.append(Reference(node.node.name, _field(node), optional))
         if isinstance(node, nodes.Getitem):
-            _collect(node.arg, found, optional)
+            _collect(node.arg, found, optional, depth + 1)
         return
     stands_in = (isinstance(node, nodes.Filter) and node.name == "default") or (
         isinstance(node, nodes.Test) and node.name in ("defined", "undefined")
     )
     subject = node.node if isinstance(node, nodes.Filter | nodes.Test) else None
     for child in node.iter_child_nodes():
-        _collect(child, found, optional or (stands_in and child is subject))
+        _collect(child, found, optional or (stands_in and child is subject), depth + 1)
 
 
 def _refuse(node: nodes.Node) -> None:
     if isinstance(node, nodes.TemplateData):
         return
+    if isinstance(node, nodes.Const) and isinstance(node.value, int) and node.value.bit_length() > MAX_BITS:
+        raise TemplateProblem(_TOO_LONG)
     if isinstance(node, nodes.Call) and not (isinstance(node.node, nodes.Name) and node.node.name in FUNCTIONS):
         raise TemplateProblem(f"only {' and '.join(f'{name}()' for name in FUNCTIONS)} may be called")
     if isinstance(node, nodes.Filter) and node.name not in FILTERS:

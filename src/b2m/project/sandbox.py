@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, Undefined
+from jinja2 import StrictUndefined, Undefined, pass_environment
+from jinja2.filters import do_round, make_attrgetter
 from jinja2.sandbox import SandboxedEnvironment
 
 from b2m.project.units import Seconds
+
+LONGEST = 100_000  # characters that replace and join may make: a short text can ask for gigabytes
+PLACES = 20  # to which round rounds: it reckons with ten to the power of them
 
 
 class TemplateProblem(Exception):
@@ -31,6 +35,44 @@ FILTERS = (
     *("abs", "default", "first", "float", "int", "join", "last", "length", "lower", "max", "min", "replace"),
     *("round", "sort", "string", "title", "trim", "unique", "upper"),
 )
+
+
+def _bounded(length: int) -> None:
+    if length > LONGEST:
+        raise TemplateProblem(f"the text becomes longer than {LONGEST} characters")
+
+
+def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
+    """The text with ``new`` for each ``old``, or for the first ``count`` of them; TemplateProblem if it gets long."""
+    text, old, new = str(text), str(old), str(new)
+    found = text.count(old)
+    times = found if count is None or count < 0 else min(count, found)
+    _bounded(len(text) + times * (len(new) - len(old)))
+    return str(text.replace(old, new, times))
+
+
+@pass_environment
+def _join(environment: Any, value: Iterable[Any], d: Any = "", attribute: Any = None) -> str:
+    """The values, or a field of each, in one text with ``d`` between them; TemplateProblem if it gets long."""
+    if attribute is not None:
+        value = map(make_attrgetter(environment, attribute), value)
+    between, length, parts = str(d), 0, []
+    for item in value:
+        parts.append(str(item))
+        length += len(parts[-1]) + (len(between) if len(parts) > 1 else 0)
+        _bounded(length)
+    return between.join(parts)
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
+    """The number, rounded as Jinja2 does; TemplateProblem for a precision that would take for ever."""
+    if not -PLACES <= precision <= PLACES:
+        raise TemplateProblem(f"round takes a precision from -{PLACES} to {PLACES}")
+    return do_round(value, precision, method)
+
+
+BOUNDED: Mapping[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "round": _round}
+"""What stands in for filters of Jinja2's that need a bound."""
 
 
 class Sandbox(SandboxedEnvironment):
@@ -72,7 +114,7 @@ def _environment(finalize: Callable[[Any], Any] | None = None) -> Sandbox:
         comment_end_string="#\x00",
     )
     environment.globals = dict(FUNCTIONS)
-    environment.filters = {name: environment.filters[name] for name in FILTERS}
+    environment.filters = {name: BOUNDED.get(name, environment.filters[name]) for name in FILTERS}
     return environment
 
 

@@ -16,6 +16,9 @@ TAG = "tag:yaml.org,2002:"
 NULL, BOOL, INT, FLOAT, STR, MERGE = (TAG + kind for kind in ("null", "bool", "int", "float", "str", "merge"))
 MAP, SEQ = TAG + "map", TAG + "seq"
 
+MAX_BITS = 14_000
+"""Of a whole number: Python writes out none of more than 4300 digits, not even in a message."""
+
 
 class _CoreResolver(yaml.resolver.BaseResolver):
     """The scalars of YAML 1.2's core schema, except that a leading zero makes a text: 0755 is a file mode."""
@@ -73,8 +76,9 @@ def is_deeper(text: str, most: int) -> bool:
     Asked before ``compose``: libyaml's C code would overflow its stack before Python notices.
     """
     depth = 0
+    loader: Any = _FastLoader or _PlainLoader
     try:
-        for event in yaml.parse(text, Loader=_FastLoader or _PlainLoader):
+        for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
@@ -110,7 +114,10 @@ def scalar(text: str, tag: str) -> Any:
             raise ValueError(text)
         return text.lower() == "true"
     if tag == INT:
-        return int(text, 0)
+        number = int(text, 0)
+        if number.bit_length() > MAX_BITS:
+            raise ValueError(text)
+        return number
     if tag == FLOAT:
         return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     raise LookupError(tag)

@@ -12,8 +12,11 @@ from jinja2.exceptions import TemplateError
 
 from b2m.project import expressions
 from b2m.project.sandbox import COMMANDS, VALUES, Sandbox, TemplateProblem
+from b2m.project.scalars import MAX_BITS
 
 __all__ = ["TemplateProblem", "evaluate", "has_templates", "is_template", "leaves", "render", "render_command"]
+
+_TOO_LARGE = "cannot be computed: a number becomes too large"
 
 
 def is_template(value: object) -> bool:
@@ -69,10 +72,12 @@ def _template(environment: Sandbox, text: str) -> Template:
 
 
 def _checked(value: Any) -> Any:
-    """The value, unless something in it is undefined: that raises, with the name."""
+    """The value, unless something in it is undefined, which raises with the name, or a number that none can print."""
     for _, leaf in leaves(value):
         if isinstance(leaf, Undefined):
             str(leaf)
+        if isinstance(leaf, int) and leaf.bit_length() > MAX_BITS:
+            raise TemplateProblem(_TOO_LARGE)
     return value
 
 
@@ -81,6 +86,10 @@ def _guarded(work: Callable[[], Any]) -> Any:
         return work()
     except TemplateError as error:
         raise TemplateProblem(_in_words(error)) from None
+    except RecursionError:
+        raise TemplateProblem("cannot be computed: nested too deeply") from None
+    except NameError:  # Jinja2 writes infinity into its Python as a name
+        raise TemplateProblem(_TOO_LARGE) from None
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise TemplateProblem(f"cannot be computed: {error}") from None
 
