@@ -42,6 +42,33 @@ IN_INVENTORY: list[Row] = [
             "7:10: key: write the secret's name with a $ before it, as $B2M_KEY, and set it in the environment",
         ],
     ),
+    *[
+        (
+            "    type: folder\n    path: bucket",
+            f"    type: s3\n    url: s3://bucket\n    endpoint: {endpoint}\n    key_id: $ID\n    key: $KEY",
+            [f"5:15: endpoint: {what}"],
+        )
+        for endpoint, what in (
+            ("http://127.0.0.1:99999", "the port must be a number from 1 to 65535"),
+            ("http://127.0.0.1:0", "the port must be a number from 1 to 65535"),
+            ("https://minio:api", "the port must be a number from 1 to 65535"),
+            ("http://:9000", "it names no machine"),
+            ("http://[::1", "an address of IPv6 stands in brackets, as http://[::1]:9000"),
+        )
+    ],
+    *[
+        (
+            "    type: folder\n    path: bucket",
+            f"    type: b2\n    url: b2://bucket\n    realm: {realm}\n    key_id: $ID\n    key: $KEY",
+            [f"5:12: realm: {what}"],
+        )
+        for realm, what in (
+            ("prod", "write production, or an address with http:// or https:// before it"),
+            ('""', "must not be empty"),
+            ("api.example.org", "write production, or an address with http:// or https:// before it"),
+            ("https://api.example.org:65536/b2", "the port must be a number from 1 to 65535"),
+        )
+    ],
     (
         "    type: folder\n    path: bucket",
         "    type: b2\n    url: b2://bucket\n    key_id: $ID\n    key: $KEY\n    locks:\n      url: b2://locks",

@@ -119,6 +119,24 @@ def test_a_host_overrides_what_a_database_says(tmp_path: Path) -> None:
     assert target.direction == "bucket_to_host"
 
 
+@pytest.mark.parametrize(
+    ("key", "written", "read"),
+    [
+        ("endpoint", "http://[::1]:9000", "http://[::1]:9000"),
+        ("endpoint", "https://minio.example.org/", "https://minio.example.org"),
+        ("endpoint", "http://127.0.0.1:65535", "http://127.0.0.1:65535"),
+        ("realm", "production", "production"),
+        ("realm", "http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+        ("realm", "https://proxy.example.org/b2", "https://proxy.example.org/b2"),
+    ],
+)
+def test_a_store_may_stand_at_any_good_address(tmp_path: Path, key: str, written: str, read: str) -> None:
+    kind = "s3" if key == "endpoint" else "b2"
+    entry = f'    type: {kind}\n    url: {kind}://bucket\n    {key}: "{written}"\n    key_id: $ID\n    key: $KEY'
+    project = load(tmp_path, inventory=INVENTORY.replace("    type: folder\n    path: bucket", entry))
+    assert project.bucket("main")[key] == read
+
+
 def test_commands_are_one_shell_line_with_quoted_values(tmp_path: Path) -> None:
     root = tmp_path / "it's here"
     root.mkdir()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -43,12 +44,38 @@ def _url(scheme: str) -> AfterValidator:
 
 
 def _endpoint(value: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s@]+/?", value):
+    if not re.fullmatch(r"https?://[^/?#\s@]+/?", value):
         raise broken_rule("write it with http:// or https:// before it, and no folder behind it")
+    return _checked_address(value)
+
+
+def _realm(value: str) -> str:
+    if value == "production":
+        return value
+    if not re.fullmatch(r"https?://[^/?#\s@]+(/[^?#\s]*)?", value):
+        raise broken_rule("write production, or an address with http:// or https:// before it")
+    return _checked_address(value)
+
+
+def _checked_address(value: str) -> str:
+    """Refuse what would end in a ValueError where the address is used."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise broken_rule("an address of IPv6 stands in brackets, as http://[::1]:9000") from None
+    if not parts.hostname:
+        raise broken_rule("it names no machine")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise broken_rule("the port must be a number from 1 to 65535")
     return value.rstrip("/")
 
 
 Endpoint: TypeAlias = Annotated[str, AfterValidator(_endpoint)]
+Realm: TypeAlias = Annotated[str, AfterValidator(_realm)]
 S3Url: TypeAlias = Annotated[str, _url("s3")]
 B2Url: TypeAlias = Annotated[str, _url("b2")]
 FilePattern: TypeAlias = Annotated[str, AfterValidator(_file_pattern)]
@@ -165,7 +192,7 @@ class B2Bucket(Strict):
 
     type: Literal["b2"] = Field(description="b2")
     url: B2Url = Field(description="b2://bucket, or b2://bucket/prefix")
-    realm: str = Field(default="production", min_length=1, description="production, or the address of another one")
+    realm: Realm = Field(default="production", min_length=1, description="production, or the address of another one")
     key_id: SecretName = Field(description="the secret that holds the application key's id, as $B2_KEY_ID")
     key: SecretName = Field(description="the secret that holds the application key, as $B2_KEY")
     locks: LockBucket | None = Field(default=None, description="makes publishing atomic; without it, flags are used")
