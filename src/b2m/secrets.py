@@ -34,29 +34,39 @@ def read(name: str) -> str:
 def redacted(value: Any) -> Any:
     """Return lists, mappings and texts with the name of each known secret in the place of its value.
 
-    Known are those that were read or given here, and those of the file that ``B2M_SECRETS_FILE`` names.
+    Known are those that were read or given here, and those of the file that ``B2M_SECRETS_FILE`` names. Of a value of
+    several lines each line is known, too: texts join lines in their own way.
     """
-    known = {text: name for name, text in _known().items() if len(text) >= SHORTEST}
-    return _redacted(value, known) if known else value
+    known = {part: name for name, text in _known() for part in _parts(text)}
+    if not known:
+        return value
+    # The longest first: one that is the beginning of another would leave that one's rest.
+    texts = sorted(known, key=len, reverse=True)
+    return _redacted(value, known, re.compile("|".join(map(re.escape, texts))))
 
 
-def _known() -> dict[str, str]:
+def _parts(text: str) -> set[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return {part for part in (text, *lines) if len(part) >= SHORTEST}
+
+
+def _known() -> list[tuple[str, str]]:
+    """Return names with values; a name has several if they come from several places."""
     shared = os.environ.get(FILE)
     try:
         lines = _lines(FILE, Path(shared)) if shared else {}
     except SecretMissing:
         lines = {}  # whoever needs one of them is told
-    return {**lines, **_given, **_read}
+    return [*lines.items(), *_given.items(), *_read.items()]
 
 
-def _redacted(value: Any, known: Mapping[str, str]) -> Any:
+def _redacted(value: Any, known: Mapping[str, str], pattern: re.Pattern[str]) -> Any:
     if isinstance(value, Mapping):
-        return {key: _redacted(inner, known) for key, inner in value.items()}
+        return {key: _redacted(inner, known, pattern) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(inner, known) for inner in value]
+        return [_redacted(inner, known, pattern) for inner in value]
     if isinstance(value, str):
-        for text, name in known.items():
-            value = value.replace(text, f"(secret {name})")
+        return pattern.sub(lambda found: f"(secret {known[found[0]]})", value)
     return value
 
 

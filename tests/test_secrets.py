@@ -1,0 +1,65 @@
+"""What is known to be secret stands in no text: its name does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from b2m import secrets
+
+
+@pytest.fixture(autouse=True)
+def _known_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with no secret, whatever other tests of this process have read."""
+    monkeypatch.delenv(secrets.FILE, raising=False)
+    for known in ("_given", "_read"):
+        monkeypatch.setattr(secrets, known, {})
+
+
+def test_each_value_is_replaced_by_its_name_at_any_depth() -> None:
+    secrets.give({"TOKEN": "tr0ub4dor"})
+    told = {"text": "it is tr0ub4dor, tr0ub4dor", "list": ["tr0ub4dor", 5, ("tr0ub4dor",)], "none": None}
+    assert secrets.redacted(told) == {
+        "text": "it is (secret TOKEN), (secret TOKEN)",
+        "list": ["(secret TOKEN)", 5, ["(secret TOKEN)"]],
+        "none": None,
+    }
+
+
+def test_a_short_value_stands_in_texts_by_chance_and_stays() -> None:
+    secrets.give({"PIN": "12345", "TOKEN": "123456"})
+    assert secrets.redacted("12345 of 123456") == "12345 of (secret TOKEN)"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_secret_that_is_a_part_of_another_leaves_nothing_of_it(order: int) -> None:
+    values = [("HOST", "https://x.example"), ("HOOK", "https://x.example/to-Ken"), ("TAIL", "to-Ken")]
+    secrets.give(dict(values[::order]))
+    told = secrets.redacted("https://x.example/to-Ken https://x.example/other to-Ken")
+    assert told == "(secret HOOK) (secret HOST)/other (secret TAIL)"
+
+
+def test_a_name_that_looks_like_the_value_of_another_secret_stays_whole() -> None:
+    secrets.give({"A": "my-value", "B": "secret"})
+    assert secrets.redacted("my-value") == "(secret A)"
+
+
+def test_the_lines_of_a_secret_do_not_show_when_they_are_joined() -> None:
+    secrets.give({"KEY": "-----BEGIN-----\n  first-line\r\nsecond-line\nend\n-----END-----"})
+    assert secrets.redacted("1: -----BEGIN----- / first-line / second-line / end") == (
+        "1: (secret KEY) / (secret KEY) / (secret KEY) / end"
+    )
+    assert secrets.redacted("-----BEGIN-----\n  first-line\r\nsecond-line\nend\n-----END-----.") == "(secret KEY)."
+
+
+def test_a_value_of_the_shared_file_is_known_beside_another_one_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "secrets"
+    shared.write_text("TOKEN=of-the-file\n")
+    shared.chmod(0o600)
+    monkeypatch.setenv(secrets.FILE, str(shared))
+    monkeypatch.setenv("TOKEN", "of-the-environment")
+    assert secrets.read("TOKEN") == "of-the-environment"
+    assert secrets.redacted("of-the-file, of-the-environment") == "(secret TOKEN), (secret TOKEN)"
