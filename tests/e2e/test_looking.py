@@ -506,6 +506,23 @@ def test_a_known_secret_stands_in_no_record(copied: Copy, tmp_path: Path) -> Non
     assert not any("tr0ub4dor" in path.read_text() for path in kept)
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_known_secret_stands_in_no_error(flags: tuple[str, ...], copied: Copy, tmp_path: Path) -> None:
+    world = copied("team")
+    world.insert("ann", "one")
+    shell = "    - shell: {run: 'echo failed for $PURGE_URL; exit 1', reason: a test}\n    - name: Publish what"
+    world.change("playbooks/ipm.yaml", "    - name: Publish what", shell)
+    shared = tmp_path / "secrets"
+    shared.write_text("PURGE_URL=https://purge.example/tr0ub4dor\n")
+    shared.chmod(0o600)
+    env = {"B2M_SECRETS_FILE": str(shared), "PURGE_URL": "https://purge.example/tr0ub4dor"}
+    done = world.b2m("sync", "--db", "ipm", "--host", "ann", *flags, env=env)
+    assert done.code == 6, done
+    told = next(line["text"] for line in done.json if line["type"] == "error") if flags else done.err.splitlines()[-1]
+    assert told.endswith("ended with exit code 1: failed for (secret PURGE_URL)")
+    assert "tr0ub4dor" not in done.out + done.err
+
+
 def test_vars_hides_what_looks_like_a_secret(copied: Copy) -> None:
     world = copied("team")
     world.change("inventory.yaml", "  production:\n", "  production:\n    vars:\n      purge_token: hunter2hunter2\n")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from b2m import faults
+from b2m import faults, secrets
 from b2m.errors import Locked, TaskFailed, UndoFailed
 from b2m.hosts import switch as switches
 from b2m.hosts.lock import HostLock
@@ -120,7 +120,7 @@ def main(folders: list[str]) -> int:
             break
         time.sleep(faults.setting("BOOT_PAUSE", pause))
     for folder, what in left.items():
-        print(f"b2m: {folder}: {what}", file=sys.stderr, flush=True)
+        print(secrets.redacted(f"b2m: {folder}: {what}"), file=sys.stderr, flush=True)
     return 7 if left else 0
 
 

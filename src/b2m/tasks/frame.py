@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from b2m import errors
+from b2m import errors, secrets
 
 if TYPE_CHECKING:
     from b2m.events import Events
@@ -122,13 +122,13 @@ def error_json(error: errors.B2mError) -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """Print for people, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print for people, on standard error; known secrets by their names."""
+    print(secrets.redacted(text), file=sys.stderr, flush=True)
 
 
 def emit(data: dict[str, Any]) -> None:
-    """Print a JSON line, on standard output."""
-    print(json.dumps(data, default=str), flush=True)
+    """Print a JSON line, on standard output; known secrets by their names."""
+    print(json.dumps(secrets.redacted(data), default=lambda other: secrets.redacted(str(other))), flush=True)
 
 
 def events(as_json: bool) -> Events:
