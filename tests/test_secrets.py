@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from b2m import secrets
+from b2m.events import Event, Events
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +17,7 @@ def _known_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(secrets.FILE, raising=False)
     for known in ("_given", "_read"):
         monkeypatch.setattr(secrets, known, {})
+    monkeypatch.setattr(secrets, "_mentioned", set())
 
 
 def test_each_value_is_replaced_by_its_name_at_any_depth() -> None:
@@ -63,3 +66,33 @@ def test_a_value_of_the_shared_file_is_known_beside_another_one_of_the_same_name
     monkeypatch.setenv("TOKEN", "of-the-environment")
     assert secrets.read("TOKEN") == "of-the-environment"
     assert secrets.redacted("of-the-file, of-the-environment") == "(secret TOKEN), (secret TOKEN)"
+
+
+def test_a_secret_that_is_mentioned_is_known_before_anybody_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").write_text("of-its-own-file\n")
+    monkeypatch.setenv("IN_FILE_FILE", str(tmp_path / "own"))
+    monkeypatch.setenv("IN_ENVIRONMENT", "of-the-environment")
+    assert secrets.redacted("of-the-environment") == "of-the-environment"
+    secrets.mention(["IN_ENVIRONMENT", "IN_FILE", "NOT_SET"])
+    assert secrets.redacted("of-the-environment, of-its-own-file") == "(secret IN_ENVIRONMENT), (secret IN_FILE)"
+
+
+def test_a_secret_that_is_mentioned_and_cannot_be_read_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latin").write_bytes("Übung".encode("latin-1"))
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    for name, file in (("LATIN", "latin"), ("PIPE", "pipe"), ("FOLDER", "."), ("GONE", "gone")):
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / file))
+    secrets.mention(["LATIN", "PIPE", "FOLDER", "GONE"])
+    assert secrets.redacted("nothing of it") == "nothing of it"
+
+
+def test_an_event_of_elsewhere_shows_no_secret_that_is_known_here() -> None:
+    secrets.give({"HOOK": "to-Ken_5ecret"})
+    seen: list[Event] = []
+    events = Events(seen.append)
+    events.relay({"type": "warning", "text": "no answer from to-Ken_5ecret"})
+    assert seen == events.kept == [{"type": "warning", "text": "no answer from (secret HOOK)"}]

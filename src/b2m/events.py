@@ -23,12 +23,12 @@ class Events:
         self.kept: list[Event] = []
 
     def emit(self, type_: str, **data: Any) -> None:
-        event = {"type": type_, "at": round(time.time(), 3), **data}
-        self.relay(event if type_ == "progress" else secrets.redacted(event))
+        self.relay({"type": type_, "at": round(time.time(), 3), **data})
 
     def relay(self, event: Event) -> None:
-        """Send an event on that happened elsewhere, as it is."""
+        """Send an event on that happened elsewhere, as it is but for secrets: this process may know more of them."""
         if event["type"] != "progress":
+            event = secrets.redacted(event)
             self.kept.append(event)
         for sink in tuple(self._sinks):
             try:

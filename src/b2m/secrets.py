@@ -21,6 +21,7 @@ REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 SHORTEST = 6  # characters: a shorter value stands in texts by chance
 
+_mentioned: set[str] = set()
 _given: dict[str, str] = {}
 _read: dict[str, str] = {}
 
@@ -31,11 +32,16 @@ def read(name: str) -> str:
     return _read[name]
 
 
+def mention(names: Iterable[str]) -> None:
+    """Let ``redacted`` know the secrets of these names, too, as far as they are set; none is read yet."""
+    _mentioned.update(names)
+
+
 def redacted(value: Any) -> Any:
     """Return lists, mappings and texts with the name of each known secret in the place of its value.
 
-    Known are those that were read or given here, and those of the file that ``B2M_SECRETS_FILE`` names. Of a value of
-    several lines each line is known, too: texts join lines in their own way.
+    Known are those that were read, given or mentioned here, and those of the file that ``B2M_SECRETS_FILE`` names. Of a
+    value of several lines each line is known, too: texts join lines in their own way.
     """
     known = {part: name for name, text in _known() for part in _parts(text)}
     if not known:
@@ -57,7 +63,20 @@ def _known() -> list[tuple[str, str]]:
         lines = _lines(FILE, Path(shared)) if shared else {}
     except SecretMissing:
         lines = {}  # whoever needs one of them is told
-    return [*lines.items(), *_given.items(), *_read.items()]
+    there = [(name, _there(name)) for name in sorted(_mentioned)]
+    return [*lines.items(), *there, *_given.items(), *_read.items()]
+
+
+def _there(name: str) -> str:
+    """Return what the environment or the secret's own file has, empty if there is nothing that can be read."""
+    found, own = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    # A pipe can be read only once, by whoever needs the secret.
+    if found or not own or not Path(own).is_file():
+        return found or ""
+    try:
+        return _text(name, Path(own)).rstrip("\r\n")
+    except SecretMissing:
+        return ""  # whoever needs it is told
 
 
 def _redacted(value: Any, known: Mapping[str, str], pattern: re.Pattern[str]) -> Any:

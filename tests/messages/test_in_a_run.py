@@ -153,6 +153,25 @@ def test_no_address_is_left_anywhere(world: World, discord: Listener) -> None:
     assert [event["to"] for event in events if event["type"] == "message"] == ["ops"]
 
 
+def test_an_address_that_a_command_prints_before_it_was_used_stands_nowhere(world: World) -> None:
+    """Neither in the error nor in the record, though nothing was sent and so nothing was read."""
+    world.change("inventory.yaml", "databases:\n  ipm:\n", "messages:\n  ops: $DISCORD_OPS\ndatabases:\n  ipm:\n")
+    world.change("playbooks/ipm.yaml", "scenarios:", "schedule: {at: '18:00', host: prod, ping: $PING}\n\nscenarios:")
+    world.change(
+        "playbooks/ipm.yaml",
+        "    - name: Publish what the server wrote",
+        "    - shell: {run: 'echo $DISCORD_OPS; echo $PING; exit 3', reason: test}\n"
+        "    - name: Publish what the server wrote",
+    )
+    env = {"DISCORD_OPS": f"http://127.0.0.1:1/{SECRET}", "PING": f"http://127.0.0.1:1/{SECRET}/ping"}
+    done = world.b2m("sync", "--db", "ipm", "--host", "prod-stop", env=env)
+    assert done.code == 6, done
+    assert done.err.endswith("ended with exit code 3: (secret DISCORD_OPS) / (secret PING)\n")
+    assert SECRET not in done.out + done.err
+    files = [path for path in world.root.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
 def test_success_tasks_may_be_anything_that_changes_nothing(world: World, tmp_path: Path) -> None:
     text = (world.root / "playbooks/ipm.yaml").read_text()
     begin = text.index("on_success:")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from b2m import secrets
 from b2m.errors import InvalidProject, UsageError
 from b2m.project import Target, Task, find_project, load_project, walk
 from tests.project.samples import FILES, INVENTORY, PLAYBOOK, ROLE, arguments, load, write
@@ -135,6 +136,24 @@ def test_a_store_may_stand_at_any_good_address(tmp_path: Path, key: str, written
     entry = f'    type: {kind}\n    url: {kind}://bucket\n    {key}: "{written}"\n    key_id: $ID\n    key: $KEY'
     project = load(tmp_path, inventory=INVENTORY.replace("    type: folder\n    path: bucket", entry))
     assert project.bucket("main")[key] == read
+
+
+def test_a_target_knows_every_secret_that_is_named_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_mentioned", set())
+    entry = "    type: b2\n    url: b2://bucket\n    key_id: $ID\n    key: $KEY\n    locks: "
+    entry += "{url: b2://locks, key_id: $LOCKS_ID, key: $LOCKS_KEY}"
+    inventory = INVENTORY.replace("    type: folder\n    path: bucket", entry)
+    inventory = inventory.replace("    bucket: main\n", "    bucket: main\n    messages: [$OWN]\n")
+    project = load(
+        tmp_path,
+        inventory="messages: {ops: $OPS, all: [$ONE, $OPS]}\n" + inventory,
+        playbook=PLAYBOOK.replace("vars:\n", "schedule: {every: 6h, host: prod, ping: $PING}\nvars:\n"),
+    )
+    known = {"ID", "KEY", "LOCKS_ID", "LOCKS_KEY", "OWN", "OPS", "ONE", "PING"}
+    monkeypatch.setenv("LOCKS_KEY", "of-the-lock-bucket")
+    assert secrets.redacted("of-the-lock-bucket") == "of-the-lock-bucket"
+    assert project.target("ipm", "local").mentioned == known
+    assert secrets.redacted("of-the-lock-bucket") == "(secret LOCKS_KEY)"
 
 
 def test_commands_are_one_shell_line_with_quoted_values(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from b2m import errors
+from b2m import errors, secrets
 from b2m.hosts.recovery import recover_folder
 from b2m.journal import Journal
 from b2m.modules import MODULES
@@ -52,6 +52,21 @@ def test_a_project_that_cannot_be_read_there_is_told_as_what_it_is() -> None:
     error = wire.decode(heard.said[0]["error"])
     assert isinstance(error, errors.InvalidProject)
     assert (str(error), error.exit_code) == ("inventory.yaml:1:1: wrong", 3)
+
+
+def test_what_the_host_itself_has_of_the_projects_secrets_is_shown_by_no_text_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "_mentioned", set())
+    monkeypatch.setattr(secrets, "_given", {})
+    monkeypatch.setenv("OPS", "https://chat.example/to-Ken_5ecret")
+    world.change("inventory.yaml", "databases:\n  ipm:\n", "messages:\n  ops: $OPS\ndatabases:\n  ipm:\n")
+    heard = Heard()
+    agent = Agent(heard)  # type: ignore[arg-type]
+    agent._call(load_project(world.root, MODULES), {**CALL, "secrets": {"KEY": "came-over-the-channel"}})
+    assert [message["type"] for message in heard.said] == ["result"]
+    told = secrets.redacted("https://chat.example/to-Ken_5ecret with came-over-the-channel")
+    assert told == "(secret OPS) with (secret KEY)"
 
 
 def test_only_what_the_loader_reads_is_sent(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from b2m import secrets
 from b2m.errors import InvalidProject, UsageError
 from b2m.project import rules
 from b2m.project.models import LOCAL, FolderBucket, HostDatabaseFile, HostFile, InventoryFile, PlaybookFile, RoleFile
@@ -73,7 +74,7 @@ class Project:
         """Resolve one database on one host; UsageError for a name that the project does not know.
 
         ``here`` says that this process runs on that host. ``overrides`` are the variables of ``-e``; InvalidProject if
-        an argument of a role does not take their value.
+        an argument of a role does not take their value. From here on no text shows its secrets, read or not.
         """
         known = self.inventory.databases
         if db not in known:
@@ -98,7 +99,9 @@ class Project:
             self.root, db, database, found, playbook, bucket, overrides, self.listed(database.bucket), here
         )
         told = {name: secrets_of(known) for name, known in self.inventory.messages.items()}
-        return replace(target, messages=told, own_messages=secrets_of(database.messages))
+        target = replace(target, messages=told, own_messages=secrets_of(database.messages))
+        secrets.mention(target.mentioned)
+        return target
 
     def bucket(self, name: str) -> dict[str, Any]:
         """What ``open_bucket`` needs to know of a bucket: its paths absolute, its secrets still names."""

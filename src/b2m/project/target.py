@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from b2m import secrets
 from b2m.project.models import DatabaseFile, HostDatabaseFile, HostFile, Policy, ServiceFile
 from b2m.project.scope import Layer, Scope, Source, render, render_command
 from b2m.project.tasks import Playbook, Task
@@ -89,6 +90,14 @@ class Target:
         if schedule is None or schedule.ping is None or schedule.host != self.host:
             return None
         return schedule.ping.removeprefix("$")
+
+    @property
+    def mentioned(self) -> frozenset[str]:
+        """The names of all secrets that inventory and playbook have for it, whoever uses them, on whichever host."""
+        told = (name for known in self.messages.values() for name in known)
+        schedule = self.playbook.schedule
+        ping = {schedule.ping.removeprefix("$")} if schedule is not None and schedule.ping is not None else set()
+        return frozenset({*secrets.names(self.bucket), *told, *self.own_messages, *ping})
 
     @property
     def remote(self) -> bool:
