@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import apprise  # noqa: F401 - loading it takes a second on a busy machine, and patience is short here
 import pytest
 
 from b2m import __version__

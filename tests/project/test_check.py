@@ -213,6 +213,7 @@ def b2m(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.alone
 def test_this_repository_passes_in_less_than_a_second() -> None:
     # It waits for nothing, so that its processor time is the time that it takes on an idle machine.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
