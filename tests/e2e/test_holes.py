@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 
 from b2m.buckets import open_bucket
 from b2m.buckets.marker import init_bucket
+from b2m.versions import log
 from tests.e2e.conftest import Copy
+from tests.e2e.test_guards import error_of
 from tests.support.world import World
 
 
@@ -179,6 +182,66 @@ def test_a_cut_off_publication_is_settled_with_its_own_bucket_only(copied: Copy)
     assert done.code == 0
     assert "download" not in {event.get("module") for event in done.json}, "our own version is merged once more"
     assert world.head() == 2
+
+
+FIRST = "ipm/commits/00000000.json"
+
+
+@pytest.fixture
+def begun(world: World) -> World:
+    """Nothing is published. ann, whose file is v5, died when she was about to; prod's file is v1."""
+    shutil.copytree(world.prod, world.folder("ann"))
+    (world.folder("ann") / "ipm-db-v1.db").rename(world.folder("ann") / "ipm-db-v5.db")
+    world.change("ann/dbs/db.toml", "ipm-db-v1.db", "ipm-db-v5.db")
+    world.insert("ann", "from-ann")
+    killed = world.sync("ann", env={"B2M_FAULT": "after-journal:publish"})
+    assert killed.code == -signal.SIGKILL, killed
+    assert world.head() == 0
+    assert world.b2m("unlock", "--db", "ipm", "--force").code == 0
+    return world
+
+
+def settled_as_not_published(world: World, number: int) -> None:
+    """ann's next sync is no failure of the bucket: it says what is so, and what to do, which helps."""
+    done = world.sync("ann")
+    assert done.code == 8, done
+    assert "v5 was not published" in done.out
+    advice = error_of(done)
+    assert "b2m adopt" in advice or "--discard" in advice, advice
+    assert world.status("ann")["reason"] != "unfinished"
+    assert log.numbers(world.bucket, "ipm") == [number]
+    assert "from-ann" in world.slugs(world.live("ann"))
+    done = world.b2m("download", "--db", "ipm", "--host", "ann", "--discard")
+    assert done.code == 0, done
+    world.insert("ann", "later-from-ann")
+    assert world.sync("ann").recap["to_version"] == number + 1
+    assert {"from-prod", "later-from-ann"} <= world.slugs(world.restored())
+
+
+def test_two_hosts_that_believe_to_be_the_first_publish_one_number(begun: World) -> None:
+    begun.insert("prod", "from-prod")
+    with begun.serving():
+        done = begun.sync("prod")
+        assert done.code == 0, done
+        assert done.recap["to_version"] == 5, "ann's number was decided for all"
+        assert log.numbers(begun.bucket, "ipm") == [5]
+        settled_as_not_published(begun, 5)
+
+
+def test_a_cut_off_first_publication_that_nobody_else_waited_for_is_settled(begun: World) -> None:
+    """As with a bucket that was set back: others' versions leave out the number that was to be published."""
+    begun.bucket.delete(FIRST)
+    begun.insert("prod", "from-prod")
+    with begun.serving():
+        assert begun.sync("prod").recap["to_version"] == 1
+        settled_as_not_published(begun, 1)
+
+
+def test_a_cut_off_first_publication_is_made_by_the_next_run(begun: World) -> None:
+    done = begun.sync("ann")
+    assert done.code == 0, done
+    assert log.numbers(begun.bucket, "ipm") == [5]
+    assert "from-ann" in begun.slugs(begun.restored())
 
 
 def test_a_healed_file_is_known_to_be_clean(copied: Copy) -> None:

@@ -10,8 +10,8 @@ import pytest
 from b2m.buckets import Bucket
 from b2m.buckets.lease_objects import claim_name, read_claim
 from b2m.buckets.marker import NAME, read_marker
-from b2m.versions import dbtoml, pack_format
-from b2m.versions.commit import Commit
+from b2m.versions import dbtoml, log, pack_format
+from b2m.versions.commit import Commit, commit_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 
@@ -36,6 +36,15 @@ def test_the_claim_is_one_byte_for_byte(bucket: Bucket) -> None:
     text = _example("json claim").encode()
     bucket.put(claim_name("ipm", 12), text)
     assert read_claim(bucket, "ipm", 12).to_bytes() == text
+
+
+def test_the_first_number_is_one_byte_for_byte(bucket: Bucket) -> None:
+    text = _example("json first").encode()
+    bucket.create(commit_name("ipm", 0), text)
+    assert log.first_number(bucket, "ipm", 1) == 5
+    assert log.first_number(bucket, "emoji", 5) == 5
+    assert bucket.get(commit_name("emoji", 0)) == text
+    assert "`<db>/commits/00000000.json`" in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_footer_is_one() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from b2m.buckets import Bucket, open_bucket
-from b2m.errors import BucketError, LeaseLost, ObjectDamaged, ObjectExists, ObjectMissing
+from b2m.errors import BucketError, LeaseLost, ObjectDamaged, ObjectExists, ObjectMissing, UnknownFormat
 from b2m.versions import log
 from b2m.versions.commit import Commit
 from tests.buckets.backends import LosesAnswers
@@ -183,3 +183,71 @@ def test_other_objects_beside_commits_are_no_versions(bucket: Bucket) -> None:
     bucket.put("ipm/commits/README", b"")
     bucket.put("ipm/commits/00000009-0123.json", b"")
     assert log.numbers(bucket, "ipm") == [1, 2]
+
+
+# -- which number the first version has ----------------------------------------------------------------------------
+
+FIRST = "ipm/commits/00000000.json"
+
+
+def test_who_asks_first_decides_for_all_which_number_the_first_version_has(bucket: Bucket) -> None:
+    assert log.first_number(bucket, "ipm", 5) == 5
+    assert log.first_number(bucket, "ipm", 1) == 5
+    assert log.first_number(bucket, "ipm", 5) == 5
+    assert log.first_number(bucket, "emoji", 1) == 1, "each database has its own"
+
+
+def test_what_decides_the_first_number_is_no_version(bucket: Bucket) -> None:
+    assert log.first_number(bucket, "ipm", 5) == 5
+    assert bucket.list("ipm/commits") == [FIRST]
+    assert (log.numbers(bucket, "ipm"), log.head(bucket, "ipm"), log.history(bucket, "ipm")) == ([], None, [])
+    commits = _publish(bucket, 2, number=5)
+    assert log.numbers(bucket, "ipm") == [5, 6]
+    assert log.head(bucket, "ipm") == commits[-1]
+    assert log.history(bucket, "ipm") == commits[::-1]
+
+
+def test_a_first_number_whose_answer_was_lost_is_decided(bucket: Bucket) -> None:
+    for answer in (BucketError, ObjectExists):
+        flaky: Any = LosesAnswers(bucket, answer)
+        assert log.first_number(flaky, "ipm", 5) == 5
+        bucket.delete(FIRST)
+
+
+def test_a_first_number_that_could_not_be_written_is_an_error(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str, data: bytes) -> None:
+        raise BucketError(bucket="b", what="timed out")
+
+    monkeypatch.setattr(bucket, "create", fails)
+    with pytest.raises(BucketError, match="timed out"):
+        log.first_number(bucket, "ipm", 5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"[]", b"5", b"{}", b'{"format": 1}', b'{"first": 0, "format": 1}', b'{"first": "5", "format": 1}'],
+)
+def test_a_first_number_that_nobody_can_read_is_damaged(bucket: Bucket, content: bytes) -> None:
+    bucket.create(FIRST, content)
+    with pytest.raises(ObjectDamaged, match=r"ipm/commits/00000000\.json.* it has no number of a first version"):
+        log.first_number(bucket, "ipm", 5)
+
+
+def test_a_first_number_of_a_newer_b2m_is_refused(bucket: Bucket) -> None:
+    bucket.create(FIRST, b'{"first": 5, "format": 2}')
+    with pytest.raises(UnknownFormat):
+        log.first_number(bucket, "ipm", 5)
+
+
+def _begin(index: int, barrier: Barrier, config: dict[str, str], rounds: int) -> list[int]:
+    bucket = open_bucket(config)
+    found = []
+    for number in range(rounds):
+        barrier.wait(60)
+        found.append(log.first_number(bucket, f"db{number}", index + 1))
+    return found
+
+
+def test_eight_processes_that_all_begin_agree_on_one_number(config: dict[str, str]) -> None:
+    found = together(_begin, 8, config, trials(ci=15, full=50))
+    assert all(len(set(numbers)) == 1 for numbers in zip(*found, strict=True))
