@@ -293,6 +293,26 @@ def test_a_renewal_whose_answer_was_lost_is_repeated(bucket: Bucket, take: Take,
     lease.ensure()
 
 
+def test_a_renewal_that_is_repeated_after_its_answer_was_lost_is_a_sign_of_its_own_to_others(
+    bucket: Bucket, take: Take, clock: FakeClock
+) -> None:
+    flaky: Any = LosesAnswers(bucket)
+    lease = take("theirs", at=flaky, ttl=60.0)
+    clock.now += 20
+    with pytest.raises(BucketError, match="connection was reset"):
+        lease.renew()
+    with pytest.raises(Locked):
+        take("ours")  # sees the sign whose answer was lost
+    clock.now += 25
+    lease._bucket = bucket
+    lease.renew()
+    clock.now += 40
+    lease.ensure(look=False)  # 85 seconds after it was taken, and 65 after the sign that others have seen
+    with pytest.raises(Locked):
+        take("ours")
+    lease.ensure()
+
+
 def test_a_failing_bucket_is_not_no_lease(bucket: Bucket, take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(prefix: str) -> list[str]:
         raise BucketError(bucket="b", what="timed out")

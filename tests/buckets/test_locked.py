@@ -65,6 +65,25 @@ def test_the_record_has_one_key_a_database_with_the_last_number_of_each_folder(b
     assert all(len(key) <= 50 for key in info)
 
 
+def test_names_without_a_number_do_not_pile_up_in_the_record(
+    b2: Simulator, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where each creator died before it took its own entry out again."""
+    monkeypatch.setattr(LockedBucket, "_forget", lambda bucket, key, token: None)
+    bucket = opened(entry)
+    bucket.create(NAME, b"{}")
+    for name in ("one", "two", "three"):
+        bucket.create(f"ipm/{name}.json", b"{}")
+    [ipm] = b2.info(entry)["info"].values()
+    assert [item.split(":")[0] for item in ipm.split(",")] == ["ipm/commits", "ipm/three.json"]
+    for name in ("one", "two", "three"):
+        with pytest.raises(ObjectExists):
+            opened(entry).create(f"ipm/{name}.json", b"another's")
+    bucket.create("ipm/commits/00000007.json", b"{}")
+    [ipm] = b2.info(entry)["info"].values()
+    assert [item.split(":")[:2] for item in ipm.split(",")] == [["ipm/commits", "00000007"]]
+
+
 def test_other_keys_of_the_lock_bucket_are_left_alone(b2: Simulator, entry: Entry) -> None:
     bucket = opened(entry)
     revision, _ = bucket._record.read()

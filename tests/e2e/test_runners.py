@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -223,6 +224,24 @@ def died(outdated: World) -> World:
 def test_a_dead_runs_own_host_takes_its_lease_over_at_once(died: World) -> None:
     assert died.sync("ann").recap["to_version"] == 3
     assert "from-ann" in died.slugs(died.restored())
+
+
+def test_a_copied_folder_is_another_host_s(outdated: World) -> None:
+    """As if a dead run's folder was copied, with all that b2m keeps there: what it holds is not the copy's."""
+    world = outdated
+    world.insert("ann", "from-ann")
+    killed = world.sync("ann", env={"B2M_FAULT": "before-task:1:download"})
+    assert killed.code == -signal.SIGKILL, killed
+    shutil.rmtree(world.folder("ben"))
+    shutil.copytree(world.folder("ann"), world.folder("ben"), symlinks=True)
+    lease = world.status("ben")["lease"]
+    for _ in range(2):
+        assert refused_by_a_lock(world.sync("ben")), "it may still be alive"
+        assert world.status("ben")["lease"]["since"] == lease["since"]
+    done = world.sync("ann")
+    assert done.code == 0, done
+    assert done.recap["to_version"] == 3
+    assert world.status("ben")["lease"] is None
 
 
 @pytest.mark.parametrize("wait", [False, True], ids=["without --wait", "with --wait"])
