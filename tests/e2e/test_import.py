@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
 import pytest
 
+from b2m.buckets.lease import look
 from b2m.versions import log
+from tests.support.commands import PATIENCE, wait_for
 from tests.support.proof import assert_in_step
 from tests.support.world import World
 
@@ -82,7 +87,7 @@ def test_all_takes_what_follows_one_another(world: World) -> None:
     assert log.numbers(world.bucket, "ipm") == [4, 5, 6]
 
 
-@pytest.mark.parametrize("wrong", ["hash", "bytes", "published", "nothing"])
+@pytest.mark.parametrize("wrong", ["hash", "bytes", "published", "nothing", "zero"])
 def test_what_is_not_right_is_refused_and_changes_nothing(world: World, wrong: str) -> None:
     old = left_behind(world, 6)
     if wrong == "hash":
@@ -94,6 +99,8 @@ def test_what_is_not_right_is_refused_and_changes_nothing(world: World, wrong: s
             file.write(b"x" * 4096)
     elif wrong == "published":
         assert world.sync().code == 0
+    elif wrong == "zero":
+        (old / "ipm-db-v6.db").rename(old / "ipm-db-v0.db")
     else:
         (old / "ipm-db-v6.db").unlink()
     before = world.bucket.list("ipm")
@@ -103,12 +110,70 @@ def test_what_is_not_right_is_refused_and_changes_nothing(world: World, wrong: s
         "bytes": (8, "ipm: ipm-db-v6.db failed verification: "),
         "published": (8, "ipm has versions already, the newest is v1"),
         "nothing": (1, "has no file like ipm-db-vN.db"),
+        "zero": (1, "has no file like ipm-db-vN.db, N from 1 on, no space in its name"),
     }[wrong]
     assert done.code == code, done
     assert text in done.err
     assert [name for name in world.bucket.list("ipm") if "/lease/" not in name] == [
         name for name in before if "/lease/" not in name
     ]
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+from b2m import importing
+from b2m.tasks.program import main
+def hangs(*arguments, **named):
+    Path("importing").touch()
+    time.sleep(600)
+importing._publish = hangs
+sys.argv = ["b2m", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+def cut_off(world: World, old: Path, wanted: signal.Signals) -> int:
+    """Send an import a signal while it holds a lease that it promised to renew every second; return how it ended."""
+    world.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 3s")
+    command = [sys.executable, "-c", HANGS, "bucket.import", "--db", "ipm", "--source", str(old)]
+    process = subprocess.Popen(command, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: (world.root / "importing").exists() or process.poll() is not None, "it was importing")
+        assert process.poll() is None, process.communicate()
+        assert look(world.bucket, "ipm") is not None
+        process.send_signal(wanted)
+        return process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_import_that_was_killed_does_not_lock_later_ones_out(world: World) -> None:
+    old = left_behind(world, 6)
+    assert cut_off(world, old, signal.SIGKILL) == -signal.SIGKILL
+    assert look(world.bucket, "ipm") is not None
+    done = world.b2m("bucket.import", "--db", "ipm", "--source", str(old))
+    assert (done.code, done.out) == (0, "ipm  v6 imported\n"), done
+    assert look(world.bucket, "ipm") is None
+
+
+def test_an_import_that_is_told_to_end_gives_its_lease_back(world: World) -> None:
+    old = left_behind(world, 6)
+    assert cut_off(world, old, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert look(world.bucket, "ipm") is None
+    assert log.numbers(world.bucket, "ipm") == []
+    done = world.b2m("bucket.import", "--db", "ipm", "--source", str(old))
+    assert (done.code, done.out) == (0, "ipm  v6 imported\n"), done
+
+
+def test_an_import_gives_way_to_a_first_version_that_somebody_began_to_publish(world: World) -> None:
+    old = left_behind(world, 6)
+    assert log.first_number(world.bucket, "ipm", 1) == 1
+    done = world.b2m("bucket.import", "--db", "ipm", "--source", str(old))
+    assert done.code == 9, done
+    assert "v6 cannot be its first version: somebody began to publish v1 as that" in done.err
+    assert log.numbers(world.bucket, "ipm") == []
 
 
 def test_plain_keeps_publishing_plain_files(world: World) -> None:
