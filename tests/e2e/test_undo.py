@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Copy
 from tests.e2e.test_crashes import BACK_WITHIN, assert_converged, keep_its_name, spread
-from tests.support.commands import script
+from tests.support.commands import ended, script, stopped_at
 from tests.support.proof import assert_all_there, assert_in_step
 from tests.support.settings import trials
 from tests.support.world import Done, World
@@ -275,6 +275,54 @@ def test_a_command_that_was_mended_in_the_inventory_gives_the_server_back(copied
         assert done.code == 0, done
         assert world.serves_within(BACK_WITHIN)
     assert_in_step(world)
+
+
+PROD = "      prod:\n        folder: prod/dbs\n"
+
+
+def test_a_workdir_that_is_not_there(copied: Copy) -> None:
+    world = copied("behind")
+    world.change("inventory.yaml", PROD, f"{PROD}        workdir: nowhere\n")
+    with world.serving():
+        with world.writing() as shadow:
+            done = world.sync()
+            assert done.code == 7, (
+                "whether the server lets go, or has its database, nobody can say without its commands"
+            )
+            assert f"cannot be run in {world.root / 'nowhere'}: No such file or directory" in only_line(done)
+            assert world.serves_within(BACK_WITHIN)
+            assert world.live().name == "ipm-db-v1.db"
+            assert world.head() == 2
+            world.change("inventory.yaml", "        workdir: nowhere\n", "")
+            again = world.sync()
+            assert again.code == 0, again
+            assert world.serves_within(BACK_WITHIN)
+        assert_converged(world, shadow, "from-ann")
+
+
+def test_a_workdir_that_vanishes_in_a_hold(copied: Copy) -> None:
+    """Nobody can give the server back from there; the inventory's workdir, mended, is where the next run does it."""
+    world = copied("behind")
+    site = world.root / "site"
+    site.symlink_to(".")
+    world.change("inventory.yaml", PROD, f"{PROD}        workdir: site\n")
+    with world.serving():
+        with world.writing() as shadow:
+            with stopped_at(world, "switch:made") as process:
+                site.unlink()
+                process.send_signal(signal.SIGCONT)
+                done = ended(process)
+            assert done.code == 7, done
+            assert f"cannot be run in {site}: No such file or directory" in only_line(done)
+            again = world.sync()
+            assert again.code == 7, again
+            assert f"cannot be run in {site}: No such file or directory" in only_line(again)
+            assert world.server("health", "--db", "ipm", check=False).returncode != 0
+            world.change("inventory.yaml", "        workdir: site\n", "")
+            mended = world.sync()
+            assert mended.code == 0, mended
+            assert world.serves_within(BACK_WITHIN)
+        assert_converged(world, shadow, "from-ann")
 
 
 def test_after_exit_code_7_the_recap_counts_the_downtime(copied: Copy) -> None:
