@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -170,6 +171,47 @@ def test_however_long_it_fails_the_last_success_is_remembered(tmp_path: Path) ->
     assert success is not None
     assert success.began.minute == 1
     assert len(list(records.newest_first(place))) == records.KEEP + 1
+
+
+def from_the_future(place: Place, count: int, exit_code: int) -> None:
+    """Leave what runs leave on a machine whose clock is years ahead."""
+    (place.state / "runs").mkdir(exist_ok=True)
+    ahead = datetime.now(UTC).year + 4
+    for number in range(count):
+        run = f"{ahead}0217T{number // 60:02}{number % 60:02}00Z-beef"
+        fields = {"db": place.db, "host": place.host, "before": "up_to_date", "after": "up_to_date", "from_version": 1}
+        more = {"to_version": 1, "rows": {}, "downtime_ms": 0, "holds": 0, "total_ms": 1, "exit_code": exit_code}
+        record = {"format": 1, "run": run, "command": "sync", "started": run, **fields, **more}
+        (place.state / "runs" / f"{run}.json").write_text(json.dumps(record))
+
+
+def test_records_from_the_future_do_not_push_out_what_comes_now(copied: Copy) -> None:
+    world = copied("team")
+    place = Place("ipm", "ann", world.folder("ann"), "ipm-db-v{version}.db", "ipmdb", "versioned")
+    from_the_future(place, records.KEEP, 0)
+    done = world.sync("ann")
+    assert done.code == 0, done
+    runs = {path.stem for path in (place.state / "runs").iterdir()}
+    assert done.recap["run"] in runs
+    assert len(runs) == records.KEEP
+    last = records.last_sync(place)
+    assert last is not None
+    assert last.run == done.recap["run"], "what ran in the future says nothing about now"
+    for _ in range(2):
+        assert world.sync("ann").code == 0
+    runs = {path.stem for path in (place.state / "runs").iterdir()}
+    assert len([run for run in runs if records.began(run) < datetime.now(UTC)]) == 4, "no run of now was forgotten"
+    assert len(runs) == records.KEEP
+
+
+def test_a_monitor_is_not_calmed_by_records_from_the_future(copied: Copy) -> None:
+    world = copied("team")
+    place = Place("ipm", "ann", world.folder("ann"), "ipm-db-v{version}.db", "ipmdb", "versioned")
+    age_records(world, "ann", 30)
+    from_the_future(place, records.KEEP, 0)
+    done = world.b2m("status", "--db", "ipm", "--host", "ann", "--max-age", "26h")
+    assert done.code == 8, done
+    assert "the last successful sync here was 30h ago, and --max-age allows 26h" in done.err, done
 
 
 # -- rehearsals --------------------------------------------------------------------------------------------------

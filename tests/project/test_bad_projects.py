@@ -11,6 +11,7 @@ import pytest
 
 from b2m.errors import InvalidProject
 from b2m.project import load_project
+from b2m.project.rules import may_be_one_name
 from tests.project.samples import FILES, INVENTORY, MODULES, PLAYBOOK, ROLE, load, write
 
 Row = tuple[str, str, list[str]]
@@ -122,6 +123,21 @@ IN_INVENTORY: list[Row] = [
         "    bucket: main\n",
         "    bucket: main\n    key: adb\n  b:\n    file: b-{version}\n    key: adb\n    bucket: main\n",
         ["12:10: key adb is ipm's already"],
+    ),
+    (
+        "    file: ipm-db-v{version}.db\n    bucket: main\n",
+        "    file: emoji{version}.db\n    bucket: main\n  emoji2:\n    file: emoji2{version}.db\n    bucket: main\n",
+        ["10:11: a file of emoji2{version}.db may have a name of ipm's too, which is emoji{version}.db"],
+    ),
+    (
+        "    bucket: main\n",
+        "    bucket: main\n  b:\n    file: ipm-db-v7.db\n    bucket: main\n",
+        ["10:11: a file of ipm-db-v7.db may have a name of ipm's too, which is ipm-db-v{version}.db"],
+    ),
+    (
+        "    file: ipm-db-v{version}.db\n",
+        "    file: ipm db-v{version}.db\n    plain: true\n",
+        ["8:12: plain: ipm db-v{version}.db is no name of an object: letters, digits and _ . @ + = ~ - only"],
     ),
     (
         "        folder: dbs",
@@ -650,6 +666,36 @@ def test_a_wrong_role_is_told_line_by_line(tmp_path: Path, old: str, new: str, l
 @pytest.mark.parametrize(("text", "lines"), AS_PLAYBOOK)
 def test_a_file_that_is_no_playbook_is_told_in_one_line(tmp_path: Path, text: str, lines: list[str]) -> None:
     assert problems(tmp_path, playbook=text) == at("playbooks/ipm.yaml", lines)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "may"),
+    [
+        ("ipm{version}.db", "ipm{version}.db", True),
+        ("ipm{version}.db", "emoji{version}.db", False),
+        ("emoji{version}.db", "emoji2{version}.db", True),  # emoji21.db is 21 of the one and 1 of the other
+        ("emoji{version}.db", "emoji-v{version}.db", False),
+        ("emoji{version}.db", "emoji2-{version}.db", False),
+        ("{version}.db", "2026{version}.db", True),
+        ("{version}.db", "{version}7.db", True),
+        ("a{version}.db", "a{version}.db3", False),
+        ("a{version}", "a{version}3", True),
+        ("a1{version}.db", "a2{version}.db", False),
+        ("1{version}.db", "{version}1.db", True),
+        ("a{version}b.db", "a{version}2b.db", True),
+        ("a{version}b.db", "ab{version}.db", False),
+        ("a{version}.db", "a7.db", True),
+        ("a{version}.db", "a.db", False),
+        ("a{version}.db", "a7b.db", False),
+        ("a{version}.db", "axdb", False),
+        ("a{version}xdb", "a7.db", False),
+        ("a.db", "a.db", True),
+        ("a.db", "b.db", False),
+    ],
+)
+def test_whether_two_patterns_may_give_one_name(one: str, other: str, may: bool) -> None:
+    assert may_be_one_name(one, other) is may
+    assert may_be_one_name(other, one) is may
 
 
 def test_everything_wrong_in_every_file_is_told_at_once(tmp_path: Path) -> None:
