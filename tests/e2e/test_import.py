@@ -134,8 +134,8 @@ sys.exit(main())
 
 
 def cut_off(world: World, old: Path, wanted: signal.Signals) -> int:
-    """Send an import a signal while it holds a lease that it promised to renew every second; return how it ended."""
-    world.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 3s")
+    """Send an import a signal while it holds a lease that others may break after five seconds; return how it ended."""
+    world.change("playbooks/ipm.yaml", "max_downtime: 5s", "max_downtime: 5s\n  lease_ttl: 5s")
     command = [sys.executable, "-c", HANGS, "bucket.import", "--db", "ipm", "--source", str(old)]
     process = subprocess.Popen(command, cwd=world.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
