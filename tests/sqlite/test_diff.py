@@ -9,6 +9,7 @@ from b2m.errors import CannotReplay
 from b2m.sqlite.connect import open_static
 from b2m.sqlite.diff import Counts, compare, rows
 from b2m.sqlite.live import LiveFile
+from b2m.sqlite.pairing import paired
 from b2m.sqlite.schema import read_schema
 from b2m.sqlite.snapshot import snapshot
 from tests.sqlite.conftest import Make
@@ -107,6 +108,15 @@ def test_a_counter_that_moved_is_dirty_without_rows(base: Path, make: Make) -> N
     assert (found.dirty, found.tables, found.sequences) == (True, {}, ("t",))
 
 
+@pytest.mark.parametrize(("counter", "moved"), [("2.0", ()), ("100.0", ("t",)), ("'100'", ("t",)), ("'x'", ("t",))])
+def test_a_counter_that_somebody_wrote_as_no_integer_is_the_integer_that_sqlite_takes_it_for(
+    base: Path, make: Make, counter: str, moved: tuple[str, ...]
+) -> None:
+    new = make("new", f"UPDATE sqlite_sequence SET seq = {counter} WHERE name = 't'", copy=base)
+    with LiveFile(new, "ipm") as live:
+        assert compare(base, live).sequences == compare(base, new).sequences == moved
+
+
 def test_shadow_tables_count_as_their_virtual_table(base: Path, make: Make) -> None:
     new = make("new", "INSERT INTO docs VALUES ('more')", copy=base)
     found = compare(base, new)
@@ -164,6 +174,24 @@ def test_live_is_compared_in_one_state_with_what_is_only_in_its_wal(make: Make) 
         assert compare(copy, live) == in_wal
         server("BEGIN EXCLUSIVE")
         server("COMMIT")
+
+
+def test_an_error_amid_a_half_read_statement_is_told_as_it_is_and_the_next_comparison_works(make: Make) -> None:
+    path = make("live", *EVERYTHING)
+    copy = make("copy", copy=path)
+    half_read: list[apsw.Cursor] = []
+
+    def fail_half_way() -> None:
+        with paired(copy, live, "ipm") as pair:
+            half_read.append(pair.conn.execute(f"SELECT a FROM {pair.old}.t"))
+            next(half_read[0])
+            raise ValueError("what went wrong")
+
+    with LiveFile(path, "ipm") as live:
+        with pytest.raises(ValueError, match="what went wrong"):
+            fail_half_way()
+        half_read[0].close()
+        assert not compare(copy, live).dirty
 
 
 def test_inside_a_reading_bracket_it_says_so(make: Make) -> None:

@@ -47,6 +47,19 @@ class TestLive:
             assert not compare(ours, live).dirty
         assert query(candidate, "SELECT seq FROM sqlite_sequence") == [(5,)]
 
+    @pytest.mark.parametrize("counter", ["100.0", "'100'"])
+    def test_a_counter_that_is_no_integer_is_carried_as_the_one_that_it_stands_for(
+        self, make: Make, counter: str
+    ) -> None:
+        path = make("live", "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO t VALUES (5)")
+        with LiveFile(path, "ipm") as live, Outsider(path) as server:
+            ours = snapshot(live, path.parent / "ours.db").path
+            candidate = make("candidate", copy=ours)
+            server(f"UPDATE sqlite_sequence SET seq = {counter}")
+            replay("ipm", ours, live, candidate, Rules(), forward=ours)
+            assert not compare(ours, live).dirty
+        assert query(candidate, "SELECT seq FROM sqlite_sequence") == [(100,)]
+
     def test_a_refusal_leaves_live_free_and_the_next_try_works(self, path: Path, make: Make) -> None:
         with LiveFile(path, "ipm") as live, Outsider(path) as server:
             ours = snapshot(live, path.parent / "ours.db").path

@@ -169,7 +169,10 @@ def _sequence(pair: Pair, schema: str) -> dict[str, int]:
     known = pair.conn.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone()
     if not known:
         return {}
-    rows = pair.conn.execute(f"SELECT name, max(seq) FROM {schema}.sqlite_sequence WHERE seq IS NOT NULL GROUP BY name")
+    # Anybody may write any value there; SQLite itself goes on from it as an integer.
+    rows = pair.conn.execute(
+        f"SELECT name, max(CAST(seq AS INTEGER)) FROM {schema}.sqlite_sequence WHERE seq IS NOT NULL GROUP BY name"
+    ).fetchall()
     return {str(name): int(str(seq)) for name, seq in rows}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,8 @@ def _with_live(base: Path, live: LiveFile, db: str, touched: set[str] | None, sp
     attached: list[str] = []
     if require_header(base, db).encoding != conn.pragma("encoding"):
         raise CannotReplay(db=db, what=f"{base} and {live.path} differ in text encoding")
+    # What failed in an earlier comparison may have kept its base attached.
+    _detach(conn, [str(row[1]) for row in conn.execute("PRAGMA database_list").fetchall() if row[1] in (OLD, SPOOL)])
     try:
         with explained(db, base):
             _attach(conn, static_uri(base), OLD)
@@ -89,9 +91,17 @@ def _with_live(base: Path, live: LiveFile, db: str, touched: set[str] | None, sp
             yield Pair(conn, OLD, "main", *schemas, touched, live.version())
             if spool:
                 conn.execute("COMMIT")
-    finally:
-        for name in attached:
-            conn.execute(f"DETACH {name}")
+    except BaseException:
+        # A half-read statement of what failed keeps a file attached; that is not what the caller has to hear of.
+        with suppress(apsw.Error):
+            _detach(conn, attached)
+        raise
+    _detach(conn, attached)
+
+
+def _detach(conn: apsw.Connection, names: Iterable[str]) -> None:
+    for name in names:
+        conn.execute(f"DETACH {name}")
 
 
 def _attach(conn: apsw.Connection, name: str, schema: str) -> None:
