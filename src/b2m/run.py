@@ -128,6 +128,7 @@ class Run:
         self.downtime = 0.0
         self.holds = 0
         self._carried: dict[str, tuple[int, int, int]] = {}
+        self._counters_moved = False
         self._signals = signals
         self.old_anchor = facts.anchor
 
@@ -200,8 +201,9 @@ class Run:
     # -- the tally -----------------------------------------------------------------------------------------------
 
     def note_replay(self, done: Replay) -> None:
-        """Remember the rows that the candidate took from live, and whether a rule settled conflicts."""
+        """Remember what the candidate took from live, and whether a rule settled conflicts."""
         self.resolved = self.resolved or any(done.resolved.values())
+        self._counters_moved = self._counters_moved or bool(done.sequences)
         for table, counts in done.counts.items():
             if counts.total:
                 before = self._carried.get(table, (0, 0, 0))
@@ -209,8 +211,12 @@ class Run:
                 self._carried[table] = (before[0] + now[0], before[1] + now[1], before[2] + now[2])
 
     def live_after_swap(self) -> Live:
-        """Return what live is once the candidate is live: the rows that the downloaded version lacks."""
-        return Live(path="", name="", exists=True, dirty=bool(self._carried), rows=dict(self._carried))
+        """Return what live is once the candidate is live: what the downloaded version lacks.
+
+        An AUTOINCREMENT counter counts too: another host would give an id again that was given away here.
+        """
+        dirty = bool(self._carried) or self._counters_moved
+        return Live(path="", name="", exists=True, dirty=dirty, rows=dict(self._carried))
 
     def next_number(self, parent: int) -> int:
         """Return the number of the version after ``parent``; under the lease nobody else takes it."""

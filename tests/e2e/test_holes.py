@@ -341,3 +341,22 @@ def test_a_version_that_was_published_is_not_called_undone(copied: Copy) -> None
     assert world.head() == 2
     shown = world.b2m("runs", world.b2m("runs", "--host", "ann", "--json").json[0]["run"], "--host", "ann").out
     assert "kept      v2 is published" in shown
+
+
+def test_a_counter_that_moved_without_rows_is_published_by_the_run_that_carries_it(copied: Copy) -> None:
+    world = copied("team")
+    world.edit("ann", "ipm", "CREATE TABLE note(id INTEGER PRIMARY KEY AUTOINCREMENT, text)")
+    assert world.sync("ann").code == 0
+    assert world.sync("ben").code == 0
+    world.edit("ben", "ipm", "INSERT INTO note(id, text) VALUES (7, 'short-lived')")
+    world.edit("ben", "ipm", "DELETE FROM note")
+    world.insert("ann", "from-ann")
+    assert world.sync("ann").code == 0
+    before = world.head()
+    done = world.sync("ben")
+    assert done.code == 0, done
+    assert done.recap["after"] == "up_to_date"
+    assert world.head() == before + 1
+    assert world.query(world.restored(), "SELECT name, seq FROM sqlite_sequence") == [("note", 7)]
+    status = world.status("ben")
+    assert (status["state"], status["dirty"]) == ("up_to_date", False)

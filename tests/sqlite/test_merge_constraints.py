@@ -100,10 +100,12 @@ class TestConstraints:
 
     def test_autoincrement_goes_on_from_the_larger_counter(self, make: Make) -> None:
         three = Three(make, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a)", "INSERT INTO t(a) VALUES (1)")
-        three.merge("INSERT INTO t VALUES (50, 1); DELETE FROM t WHERE id = 50", "INSERT INTO t VALUES (20, 2)")
+        done = three.merge("INSERT INTO t VALUES (50, 1); DELETE FROM t WHERE id = 50", "INSERT INTO t VALUES (20, 2)")
         assert three.rows("SELECT seq FROM sqlite_sequence WHERE name = 't'") == [(50,)]
-        three.merge("INSERT INTO t VALUES (50, 1); DELETE FROM t WHERE id = 50", "INSERT INTO t VALUES (90, 2)")
+        assert (done.counts, done.sequences) == ({}, ("t",))
+        done = three.merge("INSERT INTO t VALUES (50, 1); DELETE FROM t WHERE id = 50", "INSERT INTO t VALUES (90, 2)")
         assert three.rows("SELECT seq FROM sqlite_sequence WHERE name = 't'") == [(90,)]
+        assert (done.counts, done.sequences) == ({}, ())
 
     def test_values_pass_through_whatever_they_contain(self, make: Make) -> None:
         three = Three(make, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT)")

@@ -31,10 +31,12 @@ class Replay(Module):
         run.note_replay(done)
         total = sum(counts.total for counts in done.counts.values())
         words = [rows(done.counts)] if total else []
+        if done.sequences and not total:
+            words.append(f"the counter of {', '.join(done.sequences)}")
         if done.identical:
             words.append(f"{done.identical} there already")
         if done.merged:
             words.append(f"{done.merged} merged by column")
         words += [f"{count} conflicts settled by {rule}" for rule, count in sorted(done.resolved.items()) if count]
         words += [row.where for row in done.settled]
-        return Outcome("changed" if total else "ok", ", ".join(words) or "nothing new")
+        return Outcome("changed" if total or done.sequences else "ok", ", ".join(words) or "nothing new")

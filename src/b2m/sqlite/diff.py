@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import apsw
+
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import Pair, paired
 from b2m.sqlite.rowsql import column, has_key, multiset, qualified, same_key, same_row, scan
@@ -161,16 +163,16 @@ def _keyed(pair: Pair, table: Table, names: tuple[str, ...]) -> Counts:
 
 def sequences(pair: Pair) -> dict[str, tuple[int | None, int | None]]:
     """AUTOINCREMENT counters that differ, old and new; None where the table has none yet."""
-    old, new = (_sequence(pair, schema) for schema in (pair.old, pair.new))
+    old, new = (counters(pair.conn, schema) for schema in (pair.old, pair.new))
     return {name: (old.get(name), new.get(name)) for name in sorted({*old, *new}) if old.get(name) != new.get(name)}
 
 
-def _sequence(pair: Pair, schema: str) -> dict[str, int]:
-    known = pair.conn.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone()
-    if not known:
+def counters(conn: apsw.Connection, schema: str) -> dict[str, int]:
+    """Return the AUTOINCREMENT counter of each table that has one."""
+    if not conn.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'").fetchone():
         return {}
     # Anybody may write any value there; SQLite itself goes on from it as an integer.
-    rows = pair.conn.execute(
+    rows = conn.execute(
         f"SELECT name, max(CAST(seq AS INTEGER)) FROM {schema}.sqlite_sequence WHERE seq IS NOT NULL GROUP BY name"
     ).fetchall()
     return {str(name): int(str(seq)) for name, seq in rows}

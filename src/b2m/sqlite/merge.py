@@ -13,7 +13,7 @@ from b2m.errors import CannotReplay, Conflict, VerifyFailed
 from b2m.sqlite.apply import Applier
 from b2m.sqlite.connect import explained, open_private, open_shared
 from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide, settled_rows
-from b2m.sqlite.diff import Counts
+from b2m.sqlite.diff import Counts, counters
 from b2m.sqlite.foreign import Violation, foreign_keys, suspects, violations
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import attach_spool
@@ -31,7 +31,8 @@ class Replay:
 
     `counts` are rows really changed, by table; `identical` were there already; `merged` are rows whose columns came
     from both sides; `resolved` counts conflicts settled by each rule, `settled` are the
-    first of those rows; `data_version` is the state of live consumed.
+    first of those rows; `data_version` is the state of live consumed; `sequences` names tables whose AUTOINCREMENT
+    counter moved in the candidate, with rows or without.
     """
 
     counts: Mapping[str, Counts]
@@ -40,6 +41,7 @@ class Replay:
     resolved: Mapping[str, int] = field(default_factory=dict)
     settled: tuple[RowConflict, ...] = ()
     data_version: int | None = None
+    sequences: tuple[str, ...] = ()
 
     @property
     def total(self) -> Counts:
@@ -108,6 +110,7 @@ def _apply(
             return Replay({}, identical=already, data_version=spool.data_version)
         _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
         settled = [row for plan in plans if plan.resolved for row in settled_rows(conn, plan, schema.encoding)]
+        before = counters(conn, "main")
         counts = _carry_out(db, conn, plans, schema)
         known = {name: value for name, value in spool.sequences.items() if name in schema.tables}
         _set_sequences(conn, known, verbatim)
@@ -125,6 +128,7 @@ def _apply(
             resolved=resolved,
             settled=tuple(settled),
             data_version=spool.data_version,
+            sequences=tuple(name for name, value in counters(conn, "main").items() if value != before.get(name)),
         )
 
 
