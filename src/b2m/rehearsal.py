@@ -212,8 +212,10 @@ class Rehearsal(Engine):
         """Measure what a replay from live costs while nobody writes; rows that are written later cost a little more."""
         session = self.run.session
         began = time.monotonic()
-        base = session.work.file(module.since or "ours")
-        session.work.compare_files(base, module.since or "ours")
+        since = module.since or "ours"
+        # After the swap a snapshot is the candidate itself.
+        base = session.work.snapshot_file(since) if self._swapped is None else session.work.file(since)
+        session.work.compare_files(base, since)
         self.late = time.monotonic() - began
         return Outcome("ok", f"comparing takes {self.late:.2f} s")
 

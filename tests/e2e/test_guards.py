@@ -323,6 +323,42 @@ def test_a_playbook_that_does_not_replay_the_snapshot_is_refused(
         converges(world, {"from-the-server", "from-ann"})
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        (CATCH_UP, CATCH_UP.replace("since: ours", "since: candidate"), "candidate"),
+        (REPLAY, REPLAY.replace("from: ours", "from: head"), "head"),
+    ],
+)
+def test_a_replay_from_a_file_that_is_no_snapshot_is_a_plain_failure(
+    old: str, new: str, name: str, copied: Copy
+) -> None:
+    with outdated(copied, served=False) as world:
+        playbook(world, old, new)
+        done = unchecked(world)
+        assert done.code == 6, done
+        assert error_of(done).endswith(f"{name} is no snapshot of live; there are: ours"), done
+        playbook(world, new, old)
+        converges(world, {"from-the-server", "from-ann"})
+
+
+def test_the_rows_that_a_replay_since_a_second_snapshot_took_are_kept_with_the_old_file(copied: Copy) -> None:
+    """Without them in the base of the kept file, they would look like rows that somebody wrote to it since."""
+    world = copied("behind")
+    world.insert("ben", "mine")
+    playbook(world, CATCH_UP, "    - snapshot: {as: later}\n")
+    playbook(world, LATE, LATE.replace("from: live", "from: live, since: later"))
+    assert world.b2m("check").code == 0
+    process = world.start_b2m("sync", "--db", "ipm", "--host", "ben", env={"B2M_FAULT": "stop:before-task:6:hold"})
+    assert os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT) is not None
+    world.insert("ben", "late")
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 0, process.communicate()
+    assert {"mine", "late"} <= world.slugs(world.restored())
+    (base,) = (world.root / "ben").rglob("*.base.db")
+    assert {"mine", "late"} <= world.slugs(base)
+
+
 @pytest.mark.parametrize("checks", ["[integrity, foreign_keys]", "[rows]", "[foreign_keys, rows]"])
 def test_a_candidate_that_was_not_verified_in_full_does_not_go_live(checks: str, copied: Copy) -> None:
     """Without it, ``checks: [integrity]`` in a playbook lets a candidate go live that may lack rows of either side."""

@@ -295,6 +295,28 @@ def test_a_file_that_no_task_makes_and_a_hold_that_exchanges_nothing(tmp_path: P
     assert lines(check(tmp_path, playbook=idle)) == ([], [f"playbooks/ipm.yaml:16:7: {nothing}"])
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place", "name"),
+    [
+        ("{from: live, onto: candidate}", "{from: live, since: candidate, onto: candidate}", "18:39", "candidate"),
+        ("- snapshot: {}", "- snapshot: {}\n    - replay: {from: candidate}", "15:22", "candidate"),
+        ("- snapshot: {}", "- snapshot: {}\n    - download: {as: ours}", "19:26", "ours"),
+    ],
+)
+def test_a_replay_starts_from_a_snapshot_and_from_no_other_file(
+    tmp_path: Path, old: str, new: str, place: str, name: str
+) -> None:
+    found = lines(check(tmp_path, playbook=in_outdated(old, new)))[0]
+    what = "is no snapshot: a replay needs the name of a file that a snapshot task made"
+    assert found[0] == f"playbooks/ipm.yaml:{place}: {name} {what}"
+
+
+def test_a_replay_may_start_from_any_snapshot(tmp_path: Path) -> None:
+    later = "- snapshot: {as: later}\n    - hold: {"
+    playbook = in_outdated("- hold: {", later).replace("{from: live,", "{from: live, since: later,")
+    assert lines(check(tmp_path, playbook=playbook)) == ([], [])
+
+
 def test_what_could_not_be_read_makes_no_noise(tmp_path: Path) -> None:
     report = check(tmp_path, playbook=in_outdated("download:", "donwload:"))
     assert lines(report) == (["playbooks/ipm.yaml:13:7: unknown module donwload, did you mean download?"], [])

@@ -35,7 +35,8 @@ class WorkFiles:
         self._live = live
         self._progress = progress
         self._consumed: dict[str, int] = {}  # candidate -> data_version of live that its last replay read
-        self._took: dict[str, str] = {}  # candidate -> the snapshot that was replayed onto it
+        self._took: dict[str, str] = {}  # candidate -> the snapshot with all that was replayed onto it
+        self._copies: dict[str, str] = {}  # candidate -> the snapshot that is as live was at its last replay
         self._snapshot_version: dict[str, int] = {}
 
     def _new_file(self, name: str) -> Path:
@@ -44,6 +45,8 @@ class WorkFiles:
         self.verified.pop(name, None)
         self._consumed.pop(name, None)
         self._took.pop(name, None)
+        self._copies.pop(name, None)
+        self._snapshot_version.pop(name, None)
         self.paths[name] = path
         return path
 
@@ -53,6 +56,14 @@ class WorkFiles:
             there = ", ".join(sorted(self.paths)) or "none"
             raise errors.TaskFailed(what=f"{self.place.db}: no task made a file named {name}; there are: {there}")
         return self.paths[name]
+
+    def snapshot_file(self, name: str) -> Path:
+        """Return a copy of live in the work folder; TaskFailed for a file that no snapshot task made."""
+        path = self.file(name)
+        if name not in self._snapshot_version:
+            there = ", ".join(sorted(self._snapshot_version.keys() & self.paths.keys())) or "none"
+            raise errors.TaskFailed(what=f"{self.place.db}: {name} is no snapshot of live; there are: {there}")
+        return path
 
     def fetch(self, bucket: Bucket, commit: Commit, bucket_id: str, name: str) -> int:
         """Bring a version into the work folder twice: ``head``, the anchor to be, and ``name``; return bytes read."""
@@ -97,11 +108,15 @@ class WorkFiles:
         candidate = self.file(onto)
         if source == "live":
             since = since or "ours"
-            base = self.file(since)
+            base = self.snapshot_file(since)
             # Only what came after the snapshot is replayed here: a candidate without the snapshot's own rows would
             # look complete, and go live without them.
             if self._consumed.get(onto) != self._snapshot_version[since]:
                 raise errors.NotReplayed(db=self.place.db, file=onto, snapshot=since)
+            # From here on this is the snapshot that moves on with the candidate: another one stays behind.
+            self._copies[onto] = since
+            if onto in self._took:
+                self._took[onto] = since
             live = self._live.file()
             with live.reading():
                 version = live.version()
@@ -112,6 +127,7 @@ class WorkFiles:
             self._consumed[onto] = done.data_version
             self._snapshot_version[since] = done.data_version
         else:
+            ours = self.snapshot_file(source)
             anchor = anchors.load(self.place)
             if anchor is None:
                 raise errors.NoBase(
@@ -121,9 +137,9 @@ class WorkFiles:
                     head=self.head.number if self.head else 0,
                 )
             base = anchors.check(self.place, anchor)
-            done = merge.replay(self.place.db, base, self.file(source), candidate, rules)
+            done = merge.replay(self.place.db, base, ours, candidate, rules)
             self._consumed[onto] = self._snapshot_version[source]
-            self._took[onto] = source
+            self._took[onto] = self._copies[onto] = source
             self.verified.pop(onto, None)
         return done
 
@@ -175,6 +191,7 @@ class WorkFiles:
     def consume(self, snapshot: str, candidate: str, saved: Path) -> None:
         """Declare that a snapshot's rows need not be on a candidate: they are in the file ``saved``."""
         self._consumed[candidate] = self._snapshot_version[snapshot]
+        self._copies[candidate] = snapshot
         self.saved = saved
 
     def snapshot_version(self, name: str) -> int | None:
@@ -186,8 +203,8 @@ class WorkFiles:
         return self._consumed.get(candidate)
 
     def copy_of_live(self, candidate: str) -> Path:
-        """Take out of the work folder the snapshot that a candidate started from, moved on with its late replays."""
-        return self.paths.pop(self._took.get(candidate, "ours"))
+        """Take out of the work folder the snapshot that is as live was when a candidate's last replay read it."""
+        return self.paths.pop(self._copies.get(candidate, "ours"))
 
 
 def _fail(db: str, label: str, problems: list[str]) -> None:

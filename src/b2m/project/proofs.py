@@ -25,6 +25,7 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
     A condition is taken to hold and a value that only a run knows to be right.
     """
     made: set[Any] = set()
+    copies: set[Any] = set()  # made by a snapshot
     proven: dict[Any, frozenset[str]] = {}
     replayed: set[Any] = set()
     stale: set[Any] = set()  # verified, and then changed
@@ -36,10 +37,16 @@ def check_proofs(tasks: Iterable[Task], wrong: Problems, odd: Problems) -> None:
         for name in _used(task):
             if not templates.has_templates((name, *made)) and name not in made:
                 wrong.add(task.at, f"no task before this one makes a file named {name}: download or snapshot does")
+        if task.module == "replay":
+            key, name = _origin(task)
+            if name in made - copies and not templates.has_templates((name, *made)):
+                at = task.source.at("replay", key)
+                wrong.add(at, f"{name} is no snapshot: a replay needs the name of a file that a snapshot task made")
         file = _argument(task, "file")
         if task.module in _MAKES:
             name = _argument(task, "as")
             made.add(name)
+            (copies.add if task.module == "snapshot" else copies.discard)(name)
             replayed.discard(name)
             if proven.pop(name, None) is not None:
                 stale.add(name)
@@ -68,8 +75,16 @@ def _used(task: Task) -> list[Any]:
         return [_argument(task, "file")]
     if task.module != "replay":
         return []
+    return [_origin(task)[1], _argument(task, "onto")]
+
+
+def _origin(task: Task) -> tuple[str, Any]:
+    """The snapshot that a replay starts from, and the argument that names it."""
     source = _argument(task, "from")
-    return [(_argument(task, "since") or _COPY) if source == _LIVE else source, _argument(task, "onto")]
+    if source != _LIVE:
+        return "from", source
+    since = _argument(task, "since")
+    return ("since", since) if since else ("from", _COPY)
 
 
 def _argument(task: Task, key: str) -> Any:
