@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import apsw
 
-from b2m.sqlite.rowsql import all_same, column, match, qualified, same
+from b2m.sqlite.rowsql import all_same, column, joined, match, qualified, same
 from b2m.sqlite.rules import Rule
 from b2m.sqlite.spool import Spooled
-from b2m.sqlite.values import Value, decode, encoded, shown
+from b2m.sqlite.values import Value, decode, encodings, read, shown
 
 MAX_LISTED = 100
 
@@ -109,9 +109,10 @@ def _fill(place: str, spooled: Spooled, sides: _Sides) -> str:
     same_co = all_same(zip(c, o, strict=True))
     same_cb = all_same(zip(c, b, strict=True))
     # Nothing to do if each column that ours changed is so already, whatever else theirs changed.
-    done = " AND ".join(f"({same(o[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width)
+    done = joined("AND", (f"({same(o[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width))
     # A column is in conflict if ours changed it, theirs changed it, and not to the same value.
-    clash = " OR ".join(f"NOT ({same(o[i], b[i])} OR {same(c[i], b[i])} OR {same(c[i], o[i])})" for i in sides.width)
+    settled = (f"{same(o[i], b[i])} OR {same(c[i], b[i])} OR {same(c[i], o[i])}" for i in sides.width)
+    clash = joined("OR", (f"NOT ({each})" for each in settled))
     act = (
         f"CASE WHEN {sides.gone} THEN CASE s.op WHEN 'insert' THEN 'insert' WHEN 'delete' THEN 'none' "
         f"ELSE 'conflict' END "
@@ -184,16 +185,16 @@ def refused_row(conn: apsw.Connection, plan: Plan, encoding: str, number: int, d
 def _read(conn: apsw.Connection, plan: Plan, encoding: str, where: str, detail: str) -> list[RowConflict]:
     table, size = plan.spooled.table, len(plan.spooled.table.values)
     sides = (("s", "b"), ("s", "o"), ("p", "c"))
-    lists = (encoded(alias, [f"{side}{i}" for i in range(size)]) for alias, side in sides)
-    sql = f"SELECT p.op, p.there, {', '.join(lists)} FROM {plan.place} AS p JOIN {plan.spooled.place} AS s USING (id)"
+    parts = [part for alias, side in sides for part in encodings(alias, [f"{side}{i}" for i in range(size)])]
+    source = f"FROM {plan.place} AS p JOIN {plan.spooled.place} AS s USING (id) WHERE {where}"
     found = []
-    for op, there, *values in conn.execute(f"{sql} WHERE {where}"):
+    for op, there, *values in read(conn, ["p.op", "p.there", *parts], source, ""):
         row = decode(values, encoding)
         base = row[:size] if op != "insert" else None
         ours = row[size : 2 * size] if op != "delete" else None
         theirs = row[2 * size :] if there else None
         keyed = ours or base or ()
         key = tuple(keyed[table.values.index(name)] for name in table.key)
-        kind = f"{op}/{'delete' if theirs is None else 'insert' if base is None else 'update'}"
+        kind = f"{op!s}/{'delete' if theirs is None else 'insert' if base is None else 'update'}"
         found.append(RowConflict(table.name, key, kind, table.key + table.values, base, ours, theirs, detail))
     return found

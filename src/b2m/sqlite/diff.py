@@ -13,9 +13,9 @@ import apsw
 
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import Pair, paired
-from b2m.sqlite.rowsql import column, has_key, multiset, qualified, same_key, same_row, scan
+from b2m.sqlite.rowsql import by_key, column, has_key, multiset, qualified, same_key, same_row, scan
 from b2m.sqlite.schema import Table, differences
-from b2m.sqlite.values import Value, decode, encoded
+from b2m.sqlite.values import Value, decode, encodings, read
 
 Kind = Literal["insert", "update", "delete"]
 
@@ -204,10 +204,13 @@ def _rows_of(pair: Pair, label: str) -> Generator[RowChange, None, None]:
 def _keyed_rows(pair: Pair, table: Table, names: tuple[str, ...]) -> Iterator[RowChange]:
     old, new = qualified(pair.old, table.name), qualified(pair.new, table.name)
     encoding, width, size = pair.new_schema.encoding, 2 * len(table.key), 2 * len(names)
-    for row in pair.conn.execute(
-        f"SELECT {column('o', table.key[0])} IS NULL, {encoded('n', table.key)}, {encoded('n', names)}, "
-        f"{encoded('o', names)} FROM {new} AS n LEFT JOIN {old} AS o ON {same_key('o', 'n', table)} "
-        f"WHERE {has_key('n', table)} AND NOT {same_row('o', 'n', names)}"
+    for row in read(
+        pair.conn,
+        [f"{column('o', table.key[0])} IS NULL"]
+        + [part for alias, each in (("n", table.key), ("n", names), ("o", names)) for part in encodings(alias, each)],
+        f"FROM {new} AS n LEFT JOIN {old} AS o ON {same_key('o', 'n', table)} "
+        f"WHERE {has_key('n', table)} AND NOT {same_row('o', 'n', names)}",
+        by_key("n", table),
     ):
         values = row[1 + width :]
         key, after = decode(row[1 : 1 + width], encoding), decode(values[:size], encoding)
@@ -215,9 +218,12 @@ def _keyed_rows(pair: Pair, table: Table, names: tuple[str, ...]) -> Iterator[Ro
             yield RowChange(table.name, "insert", key, None, after)
         else:
             yield RowChange(table.name, "update", key, decode(values[size:], encoding), after)
-    for row in pair.conn.execute(
-        f"SELECT {encoded('o', table.key)}, {encoded('o', names)} FROM {scan(pair.old, table, 'o')} "
-        f"WHERE {has_key('o', table)} AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same_key('n', 'o', table)})"
+    for row in read(
+        pair.conn,
+        [*encodings("o", table.key), *encodings("o", names)],
+        f"FROM {scan(pair.old, table, 'o')} "
+        f"WHERE {has_key('o', table)} AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same_key('n', 'o', table)})",
+        by_key("o", table),
     ):
         key, before = decode(row[:width], encoding), decode(row[width:], encoding)
         yield RowChange(table.name, "delete", key, before, None)
@@ -226,7 +232,8 @@ def _keyed_rows(pair: Pair, table: Table, names: tuple[str, ...]) -> Iterator[Ro
 def _keyless_rows(pair: Pair, table: Table, names: tuple[str, ...]) -> Iterator[RowChange]:
     sql = multiset(qualified(pair.old, table.name), qualified(pair.new, table.name), table, names)
     places = [f"v{i}" for i in range(len(names))]
-    for row in pair.conn.execute(f"SELECT surplus, {encoded('m', places)} FROM ({sql}) AS m"):
+    # No order needed: the groups come sorted.
+    for row in read(pair.conn, ["surplus", *encodings("m", places)], f"FROM ({sql}) AS m", ""):
         times, values = int(str(row[0])), decode(row[1:], pair.new_schema.encoding)
         for _ in range(abs(times)):
             if times > 0:

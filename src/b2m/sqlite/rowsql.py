@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from b2m.sqlite.connect import quote_name
 from b2m.sqlite.schema import Table
 
+_CHAIN = 100
+
 
 def qualified(schema: str, table: str) -> str:
     """Name a table of an attached database."""
@@ -32,6 +34,18 @@ def columns(alias: str, names: Iterable[str]) -> str:
     return ", ".join(column(alias, name) for name in names)
 
 
+def joined(operator: str, terms: Iterable[str]) -> str:
+    """Join terms by AND, OR or ||, however many: a long list is a tree of short ones.
+
+    SQLite reads a list as a chain, each operator one level deeper, and refuses more than 1,000 levels.
+    """
+    each = list(terms)
+    if len(each) <= _CHAIN:
+        return f" {operator} ".join(each)
+    half = len(each) // 2
+    return f"({joined(operator, each[:half])}) {operator} ({joined(operator, each[half:])})"
+
+
 def same(left: str, right: str) -> str:
     """Compare two values as stored: NULL equals NULL, but 1 is not 1.0 and 'a' is not 'A' under any collation."""
     return f"({left} IS {right} COLLATE BINARY AND typeof({left}) = typeof({right}))"
@@ -39,7 +53,7 @@ def same(left: str, right: str) -> str:
 
 def all_same(pairs: Iterable[tuple[str, str]]) -> str:
     """Compare values pair by pair."""
-    return "(" + " AND ".join(same(left, right) for left, right in pairs) + ")"
+    return "(" + joined("AND", (same(left, right) for left, right in pairs)) + ")"
 
 
 def same_row(left: str, right: str, names: Iterable[str]) -> str:
@@ -53,7 +67,7 @@ def match(pairs: Iterable[tuple[str, str]], collations: Sequence[str]) -> str:
         f"{left} = {right}" + (f" COLLATE {quote_name(collation)}" if collation else "")
         for (left, right), collation in zip(pairs, collations, strict=True)
     )
-    return " AND ".join(terms)
+    return joined("AND", terms)
 
 
 def same_key(left: str, right: str, table: Table) -> str:
@@ -61,31 +75,38 @@ def same_key(left: str, right: str, table: Table) -> str:
     return match(((column(left, name), column(right, name)) for name in table.key), table.key_collations)
 
 
+def by_key(alias: str, table: Table) -> str:
+    """Order rows by their key, whatever its collation: all that differ in it differ as bytes, too."""
+    return "ORDER BY " + ", ".join(f"{column(alias, name)} COLLATE BINARY" for name in table.key)
+
+
 def has_key(alias: str, table: Table) -> str:
     """True for rows without NULL in the key."""
     if not table.nullable_key:
         return "TRUE"
-    return "(" + " AND ".join(f"{column(alias, name)} IS NOT NULL" for name in table.key) + ")"
+    return "(" + joined("AND", (f"{column(alias, name)} IS NOT NULL" for name in table.key)) + ")"
 
 
 def has_no_key(alias: str, table: Table) -> str:
     """True for rows with NULL in the key, in the form that an index can answer."""
     if not table.nullable_key:
         return "FALSE"
-    return "(" + " OR ".join(f"{column(alias, name)} IS NULL" for name in table.key) + ")"
+    return "(" + joined("OR", (f"{column(alias, name)} IS NULL" for name in table.key)) + ")"
 
 
 def multiset(old: str, new: str, table: Table, names: Sequence[str]) -> str:
     """Select (values..., surplus) for rows that one side has more often; surplus is positive if it is `new`.
 
-    For keyed tables only the rows with NULL in the key are taken, the others have their key.
+    For keyed tables only the rows with NULL in the key are taken, the others have their key. SQLite can do it for
+    1,999 columns.
     """
     where = has_no_key("t", table) if table.comparable else "TRUE"
     aliased = ", ".join(f"{column('t', name)} COLLATE BINARY AS v{i}" for i, name in enumerate(names))
     values = ", ".join(f"v{i}" for i in range(len(names)))
-    groups = ", ".join(f"v{i}, typeof(v{i})" for i in range(len(names)))
+    # One term for all types, which is as exact as one for each: no type's name is the start of another's.
+    types = joined("||", (f"typeof(v{i})" for i in range(len(names))))
     return (
         f"SELECT {values}, sum(side) AS surplus FROM ("
         f"SELECT {aliased}, 1 AS side FROM {new} AS t WHERE {where} UNION ALL "
-        f"SELECT {aliased}, -1 FROM {old} AS t WHERE {where}) GROUP BY {groups} HAVING sum(side) <> 0"
+        f"SELECT {aliased}, -1 FROM {old} AS t WHERE {where}) GROUP BY {values}, {types} HAVING sum(side) <> 0"
     )

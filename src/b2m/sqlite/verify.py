@@ -16,7 +16,19 @@ from b2m.sqlite.connect import explained, open_scratch, open_static, quote_name,
 from b2m.sqlite.foreign import Violation, violations
 from b2m.sqlite.header import require_header
 from b2m.sqlite.pages import SCHEMA_TABLE, changed_tables
-from b2m.sqlite.rowsql import column, columns, has_key, match, multiset, qualified, same, same_key, same_row, scan
+from b2m.sqlite.rowsql import (
+    column,
+    columns,
+    has_key,
+    joined,
+    match,
+    multiset,
+    qualified,
+    same,
+    same_key,
+    same_row,
+    scan,
+)
 from b2m.sqlite.schema import Schema, Table, differences, read_schema
 from b2m.sqlite.values import decode, encoded, shown
 
@@ -186,11 +198,11 @@ def _right(table: Table, resolved_ok: bool) -> str:
         mixed.append(f"({same(c, o)} OR {same(c, h)})")
     all_there = " AND ".join(_there(alias, table) for alias in "bohc")
     # Several replays may have settled some columns by a rule and merged the others.
-    settled = f"{equal('c', 'o')} OR {equal('c', 'h')} OR ({all_there} AND {' AND '.join(mixed)})"
+    settled = f"{equal('c', 'o')} OR {equal('c', 'h')} OR ({all_there} AND ({joined('AND', mixed)}))"
     return (
         f"CASE WHEN {equal('o', 'b')} THEN {equal('c', 'h')} "
         f"WHEN {equal('h', 'b')} OR {equal('h', 'o')} THEN {equal('c', 'o')} "
-        f"WHEN {all_there} AND {' AND '.join(merged)} THEN TRUE ELSE {settled if resolved_ok else 'FALSE'} END"
+        f"WHEN {all_there} AND ({joined('AND', merged)}) THEN TRUE ELSE {settled if resolved_ok else 'FALSE'} END"
     )
 
 
@@ -198,10 +210,11 @@ def _wrong_count(conn: apsw.Connection, table: Table, resolved_ok: bool) -> str 
     """Count: head's rows, plus those that ours added, less those that ours removed, must be the candidate's."""
     b, o, h, c = (_there(alias, table) for alias in "bohc")
     both = f"NOT {same_row('o', 'b', table.values)} AND NOT {same_row('h', 'b', table.values)}"
+    # LIMIT -1 keeps the inner statement one of its own: an aggregate may not see more than 2,000 columns.
     row = conn.execute(
-        f"SELECT count(*) FILTER (WHERE {o} AND NOT ({b}) AND NOT ({h})), "
-        f"count(*) FILTER (WHERE {b} AND NOT ({o}) AND {h}), "
-        f"count(*) FILTER (WHERE {both} AND {b} AND ({o}) <> ({h}) AND {c}) FROM temp.moved AS m {_joins(table)}"
+        f"SELECT count(*) FILTER (WHERE added), count(*) FILTER (WHERE removed), count(*) FILTER (WHERE kept) FROM ("
+        f"SELECT {o} AND NOT ({b}) AND NOT ({h}) AS added, {b} AND NOT ({o}) AND {h} AS removed, "
+        f"{both} AND {b} AND ({o}) <> ({h}) AND {c} AS kept FROM temp.moved AS m {_joins(table)} LIMIT -1)"
     ).fetchone()
     assert row is not None
     added, removed, kept = (int(str(value)) for value in row)
