@@ -113,11 +113,8 @@ def test_a_first_fetch_that_was_cut_off_begins_anew_though_db_toml_names_the_fil
     world = copied("behind")
     folder = world.folder("carl")
     folder.mkdir(parents=True)
-    world.change(
-        "inventory.yaml",
-        "      ben:\n",
-        "      carl:\n        folder: carl/dbs\n        databases:\n          ipm: {}\n          emoji: {}\n      ben:\n",
-    )
+    carl = "      carl:\n        folder: carl/dbs\n        databases:\n          ipm: {}\n          emoji: {}\n"
+    world.change("inventory.yaml", "      ben:\n", f"{carl}      ben:\n")
     (folder / "db.toml").write_text('[db]\nipmdb = "ipm-db-v2.db"\n')
     cut = world.sync("carl", env={"B2M_FAULT": "after-journal:switch"})
     assert cut.code == -signal.SIGKILL, cut

@@ -125,11 +125,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a small file so that a reader, or a crash, sees the old or the new content, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "wb") as file:  # writes all, or raises: os.write may write a part on a full disk
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    temporary.replace(path)
+    try:
+        with os.fdopen(handle, "wb") as file:  # writes all, or raises: os.write may write a part on a full disk
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 
