@@ -26,14 +26,18 @@ def together(function: Callable[..., Any], count: int, *arguments: object) -> li
             process.start()
         for _, sender in pipes:
             sender.close()
-        results = [_receive(receiver) for receiver, _ in pipes]
+        answers = [receiver.recv() for receiver, _ in pipes]
     finally:
         for process in processes:
             if process.pid is not None:
                 process.join(timeout=0 if barrier.broken else 10)
                 process.kill()
                 process.join()
-    return results
+    failed = [result for fine, result in answers if not fine]
+    # One that fails breaks the barrier of the others: what they then say is no cause.
+    causes = [result for result in failed if not result.startswith("BrokenBarrierError")]
+    assert not failed, f"a process failed: {'; '.join(causes or failed)}"
+    return [result for _, result in answers]
 
 
 def alone(function: Callable[..., Any], *arguments: object) -> Any:
@@ -70,10 +74,3 @@ def _send(sender: Any, function: Callable[..., Any], index: int, barrier: Barrie
     except BaseException as error:
         barrier.abort()
         sender.send((False, f"{type(error).__name__}: {error}"))
-
-
-def _receive(receiver: Any) -> Any:
-    fine, result = receiver.recv()
-    if not fine:
-        raise AssertionError(f"a process failed: {result}")
-    return result
