@@ -11,13 +11,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import apprise  # noqa: F401 - loading it takes a second on a busy machine, and patience is short here
+import apprise
 import pytest
 
 from b2m import __version__
 from b2m.messages import Delivery, delivery, web
 from b2m.messages.post import shortened
 from tests.support.listener import Listener, listening
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _apprise_is_loaded() -> None:
+    """Its first use loads a hundred modules, which may take longer on a busy machine than patience lasts here."""
+    apprise.Apprise.instantiate("json://127.0.0.1/")
 
 
 @pytest.fixture(autouse=True)
