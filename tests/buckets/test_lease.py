@@ -414,9 +414,9 @@ def test_the_thread_renews_and_remembers_what_failed(bucket: Bucket, tmp_path: P
         return size
 
     bucket.put = sometimes  # type: ignore[method-assign]
-    with acquire(bucket, "ipm", owner="a", host="h", work="w", reason="r", ttl=3.0, seen=tmp_path / "seen") as lease:
-        assert failed.wait(10)
-        assert renewed.wait(10)
+    with acquire(bucket, "ipm", owner="a", host="h", work="w", reason="r", ttl=9.0, seen=tmp_path / "seen") as lease:
+        assert failed.wait(20)
+        assert renewed.wait(20)
         lease.ensure()
         assert lease.errors == ["bucket b: timed out", "a bug of a library"]
     assert not lease._thread.is_alive()
