@@ -471,6 +471,7 @@ def test_ensure_does_without_a_bucket_where_there_is_a_file(copied: Copy) -> Non
     assert ensured(world, "ann", 8) == {"emoji": "unchecked"}
 
 
+@pytest.mark.alone
 def test_ensure_is_instant_when_all_is_current(copied: Copy) -> None:
     world = copied("team")
     assert ensured(world, "ann") == {"ipm": "current", "emoji": "current"}
