@@ -126,7 +126,10 @@ def test_a_signal_ends_the_command_and_undoes_the_run(ready: World) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
-    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
+    shell_of_it, until = Path(f"/proc/{pid.read_text().strip()}"), time.monotonic() + 5
+    while shell_of_it.exists() and time.monotonic() < until:
+        time.sleep(0.02)  # killed, and waiting for init to take note
+    assert not shell_of_it.exists()
     ready.change("playbooks/ipm.yaml", shell("echo $$ > pid; trap '' TERM; while :; do sleep 0.1; done"), PUBLISH)
     assert ready.sync("ann").recap["to_version"] == 2
 
