@@ -6,13 +6,13 @@ or one of its subclasses, and no error of the store's own library.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from b2m.errors import UsageError
+from b2m.object_names import is_object_name
 
 CHUNK = 1 << 20
 
@@ -20,9 +20,6 @@ Create = Callable[[str, bytes], None]
 """What makes an object that must not be there yet: a bucket's ``create``."""
 
 Names = list[str]  # inside a class with a method named list, the builtin cannot be named
-
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+=~-]{0,199}")
-_LONGEST_NAME = 800  # B2 allows 1,024 bytes, S3 too; the rest is left for the bucket's prefix
 
 
 @dataclass(frozen=True)
@@ -110,11 +107,11 @@ class Settles(Protocol):
 
 def check_name(name: str) -> str:
     """Return the name of an object; UsageError for one that some store would not keep as it is."""
-    if len(name) > _LONGEST_NAME or not all(_SEGMENT.fullmatch(segment) for segment in name.split("/")):
+    if not is_object_name(name):
         raise UsageError(what=f"{name!r} is no name of an object: letters, digits and _ . @ + = ~ - between slashes")
     return name
 
 
 def is_name(name: str) -> bool:
     """Tell whether ``name`` is one that b2m can have written."""
-    return len(name) <= _LONGEST_NAME and all(_SEGMENT.fullmatch(segment) for segment in name.split("/"))
+    return is_object_name(name)

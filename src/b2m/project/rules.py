@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from b2m.buckets.protocol import is_name as is_object
+from b2m.object_names import is_object_name
 from b2m.project import templates
 from b2m.project.models import LOCAL, FolderBucket, InventoryFile
 from b2m.project.names import check_arguments, check_host_names, check_playbook_names
@@ -62,7 +62,7 @@ def check_inventory(inventory: InventoryFile, document: Document, hosts: Iterabl
             if its.file != database.file and may_be_one_name(its.file, database.file):
                 what = f"a file of {database.file} may have a name of {other}'s too, which is {its.file}"
                 problems.add(document.at(("databases", db, "file")), what)
-        if database.plain and not is_object(database.file.replace(VERSION, "1")):
+        if database.plain and not is_object_name(database.file.replace(VERSION, "1")):
             what = f"plain: {database.file} is no name of an object: letters, digits and _ . @ + = ~ - only"
             problems.add(document.at(("databases", db, "plain")), what)
     group_of: dict[str, str] = {}
