@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2m.buckets import Bucket, open_bucket
+from b2m.buckets.marker import init_bucket
 from b2m.errors import BucketError, ObjectExists
+
+
+def _set_up(config: Mapping[str, object]) -> None:
+    init_bucket(open_bucket(config))
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,7 @@ class Backend:
     name: str
     make: Callable[[Path], Mapping[str, object]]  # returns the config; any process can open the bucket from it
     vanish: Callable[[Mapping[str, object]], None]
+    set_up: Callable[[Mapping[str, object]], None] = _set_up  # leaves a bucket as it is when runs find it
     create_requests: int = 1  # what a create costs that meets nobody
     create_copies: int = 1  # how often it sends the content
     pace: int = 1  # how many times longer its creates take than a folder's: tests do so many fewer

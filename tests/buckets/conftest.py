@@ -22,7 +22,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def config(backend: Backend, tmp_path: Path) -> Config:
-    return backend.make(tmp_path)
+    """What opens a bucket that was set up."""
+    made = backend.make(tmp_path)
+    backend.set_up(made)
+    return made
 
 
 @pytest.fixture

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import pytest
 
 from b2m.buckets import Bucket, open_bucket
 from b2m.buckets.marker import NAME, init_bucket, read_marker
 from b2m.errors import ObjectDamaged, ObjectMissing, UnknownFormat
+from tests.buckets.backends import Backend
 from tests.buckets.conftest import Config
 from tests.support.processes import together
+
+
+@pytest.fixture
+def config(backend: Backend, tmp_path: Path) -> Config:
+    """What opens a bucket that was not set up."""
+    return backend.make(tmp_path)
 
 
 def test_a_bucket_that_was_never_set_up_has_no_marker(bucket: Bucket) -> None:

@@ -26,6 +26,7 @@ from b2m.errors import BucketError, Interrupted, LeaseLost, ObjectDamaged, Objec
 from b2m.secrets import resolved
 from b2m.signals import Signals
 from b2m.versions import log
+from tests.buckets.s3_backends import set_up
 from tests.support import s3_server
 from tests.support.processes import running, together
 from tests.support.proxy import Conditions, Fault, Proxy, Request, proxied
@@ -51,7 +52,7 @@ def config(proxy: Proxy) -> Config:
 def bucket(config: Config) -> Bucket:
     """A bucket that was set up; what follows goes through the proxy."""
     found = open_bucket(config)
-    init_bucket(found)
+    set_up(config)
     return found
 
 
@@ -59,7 +60,7 @@ def bucket(config: Config) -> Bucket:
 def direct(config: Config) -> Bucket:
     """The same bucket, past the proxy."""
     found = open_bucket({**config, "endpoint": s3_server.server().endpoint})
-    init_bucket(found)
+    set_up(config)
     return found
 
 

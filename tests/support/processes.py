@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
-SPAWN = multiprocessing.get_context("spawn")
+from tests.support.forks import CONTEXT, become
 
 
 def together(function: Callable[..., Any], count: int, *arguments: object) -> list[Any]:
     """Run ``function(index, barrier, *arguments)`` in ``count`` processes; return their results by index."""
-    barrier = SPAWN.Barrier(count)
-    pipes = [SPAWN.Pipe(duplex=False) for _ in range(count)]
+    barrier = CONTEXT.Barrier(count)
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        SPAWN.Process(target=_send, args=(pipes[index][1], function, index, barrier, *arguments))
+        CONTEXT.Process(target=_send, args=(pipes[index][1], _here(), function, index, barrier, *arguments))
         for index in range(count)
     ]
     try:
@@ -48,8 +49,8 @@ def alone(function: Callable[..., Any], *arguments: object) -> Any:
 @contextmanager
 def running(function: Callable[..., Any], *arguments: object) -> Iterator[tuple[BaseProcess, Any]]:
     """Run ``function(connection, *arguments)`` in a process while the block lasts; yield it and our end of the pipe."""
-    ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=function, args=(theirs, *arguments))
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_run, args=(_here(), function, theirs, *arguments))
     process.start()
     theirs.close()
     try:
@@ -68,7 +69,24 @@ def _without_race(index: int, barrier: Barrier, function: Callable[..., Any], ar
     return function(*arguments)
 
 
-def _send(sender: Any, function: Callable[..., Any], index: int, barrier: Barrier, *arguments: object) -> None:
+def _here() -> tuple[dict[str, str], str]:
+    return dict(os.environ), str(Path.cwd())
+
+
+def _run(here: tuple[dict[str, str], str], function: Callable[..., Any], *arguments: object) -> None:
+    become(*here)
+    function(*arguments)
+
+
+def _send(
+    sender: Any,
+    here: tuple[dict[str, str], str],
+    function: Callable[..., Any],
+    index: int,
+    barrier: Barrier,
+    *arguments: object,
+) -> None:
+    become(*here)
     try:
         sender.send((True, function(index, barrier, *arguments)))
     except BaseException as error:

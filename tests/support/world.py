@@ -27,6 +27,7 @@ from b2m.buckets import open_bucket
 from b2m.buckets.marker import init_bucket
 from b2m.demo import create_demo
 from b2m.versions import log, pack
+from tests.support import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "examples" / "server" / "server.py"
@@ -172,15 +173,19 @@ class World:
         self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 120, under: Sequence[str] = ()
     ) -> Done:
         """Run b2m in the project's folder and wait for it; ``under`` is a command that runs commands."""
-        done = subprocess.run(
-            [*under, *self.command(*args)],
-            cwd=self.root,
-            env={**os.environ, "COLUMNS": "200", **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        environment = {**os.environ, "COLUMNS": "200", **(env or {})}
+        if not under and forks.can_run(env or {}):
+            done = forks.run_b2m(args, self.root, environment, timeout)
+        else:
+            done = subprocess.run(
+                [*under, *self.command(*args)],
+                cwd=self.root,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start_b2m(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:

@@ -29,8 +29,9 @@ def test(c: Context, full: bool = False, only: str = "") -> None:
             raise errors.UsageError(what="pytest is missing: run ./b2m test, which installs it")
         environment = {**os.environ, **({"B2M_TEST_FULL": "1"} if full else {})}
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(["-k", only] if only else [])]
-        # What measures time runs alone, after the rest: beside others it would measure them.
-        passes = (["-n", str(os.cpu_count() or 1), "-m", "not alone"], ["-m", "alone"])
+        # Many tests wait for a limit of time: one more than there are cores keeps these busy. What measures time runs
+        # alone, after the rest: beside others it would measure them.
+        passes = (["-n", str((os.cpu_count() or 1) + 1), "-m", "not alone"], ["-m", "alone"])
         codes = [subprocess.call([*command, *more], cwd=root, env=environment) for more in passes]
         if any(code not in (0, NO_TESTS) for code in codes) or codes == [NO_TESTS, NO_TESTS]:
             raise Exit(None, 1)
