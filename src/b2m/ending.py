@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from b2m import errors, records, secrets
@@ -156,6 +157,7 @@ def _record(found: Opened, recap: Recap, command: str, error: BaseException | No
         "format": records.FORMAT,
         **recap.to_json(),
         "command": command,
+        "ended": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "error": str(error) if error is not None else None,
         "reason": getattr(error, "reason", None),
         "events": found.events.kept,

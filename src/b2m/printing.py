@@ -69,7 +69,7 @@ def runs_table(found: Sequence[Record], room: int | None, colours: bool) -> list
 
 def run_json(record: Record, *, full: bool = False) -> dict[str, Any]:
     """Return a run in the fields of ``--json``; ``full`` adds what it told while it worked."""
-    found = {"type": "run", **asdict(record), "began": record.began.isoformat()}
+    found = {"type": "run", **asdict(record), "began": record.began.isoformat(), "ended": record.ended.isoformat()}
     events = found.pop("events")
     return {**found, "events": events} if full else found
 

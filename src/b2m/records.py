@@ -21,13 +21,14 @@ SYNCS = ("sync", "upload")  # the commands that bring a database and its bucket 
 
 @dataclass(frozen=True)
 class Record:
-    """One run; ``error`` and ``reason`` are None if it went well, ``began`` is in UTC, times are in ms."""
+    """One run; ``error`` and ``reason`` are None if it went well. ``began`` and ``ended`` are in UTC, times in ms."""
 
     run: str
     db: str
     host: str
     command: str
     began: datetime
+    ended: datetime
     before: str
     after: str
     from_version: int | None
@@ -55,6 +56,7 @@ class Record:
             **{name: data[name] for name in same},
             command=str(data.get("command", "sync")),
             began=began(data["run"]),
+            ended=_ended(data),
             downtime_ms=int(data["downtime_ms"]),
             holds=int(data["holds"]),
             total_ms=int(data["total_ms"]),
@@ -68,6 +70,13 @@ class Record:
 def began(run: str) -> datetime:
     """Return when a run began, as its id says; ValueError for what is no id."""
     return datetime.strptime(run.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _ended(data: Mapping[str, Any]) -> datetime:
+    """Return when a run ended; the first records told only how long it took."""
+    if "ended" in data:
+        return datetime.fromisoformat(data["ended"])
+    return began(data["run"]) + timedelta(milliseconds=int(data["total_ms"]))
 
 
 def save(place: Place, run: str, data: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import ended, started, sync_of
 from tests.support.listener import Listener, listening
 from tests.support.world import World
 
@@ -141,7 +142,9 @@ def test_no_address_is_left_anywhere(world: World, discord: Listener) -> None:
         "    - shell: {run: ps axww > seen.txt, reason: test}\n    - name: Publish what the server wrote",
     )
     with world.serving():
-        done = world.sync(env={**env(discord), "PING": f"http://127.0.0.1:1/{SECRET}", "B2M_FAULT_PATIENCE": "1"})
+        secret = {**env(discord), "PING": f"http://127.0.0.1:1/{SECRET}", "B2M_FAULT_PATIENCE": "1"}
+        with started(world, *sync_of(), env=secret) as process:
+            done = ended(process)
     assert done.code == 0
     assert len(said(discord)) == 1
     assert "b2m sync --db ipm" in (world.root / "seen.txt").read_text()

@@ -66,7 +66,8 @@ def runs(
         found: list[Record] = []
         for target in chosen(db or ["all"], host, project):
             found += api.runs(target)
-        found.sort(key=lambda record: record.run, reverse=True)
+        # An id counts seconds only: runs that began in one second are told apart by their ends.
+        found.sort(key=lambda record: (record.began, record.ended), reverse=True)
         if id:
             record = _named(found, id)
             emit(run_json(record, full=True)) if json else print("\n".join(run_lines(record)), flush=True)
