@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,13 +17,14 @@ from b2m.versions import log, pack
 from tests.buckets.b2_backends import B2_BACKENDS
 from tests.buckets.backends import BACKENDS, Backend
 from tests.buckets.s3_backends import S3_BACKENDS
+from tests.support import forks
 from tests.support.far import yaml_of
 from tests.support.settings import trials
 from tests.support.world import World
 
 STORES = [*BACKENDS, *S3_BACKENDS, *B2_BACKENDS]
 PEOPLE = [f"member-{number}" for number in range(8)]
-SYNC = [sys.executable, "-m", "b2m", "sync", "--db", "notes", "--wait", "120s", "--json"]
+SYNC = ["sync", "--db", "notes", "--wait", "120s", "--json"]
 
 
 def project(root: Path, entry: Mapping[str, object]) -> None:
@@ -61,7 +61,7 @@ def test_eight_runners_at_once(store: Backend, tmp_path: Path) -> None:
     connection.execute("CREATE TABLE note (text TEXT PRIMARY KEY, author TEXT NOT NULL)")
     connection.close()
     written: set[str] = set()
-    done = subprocess.run([*SYNC, "--host", PEOPLE[0]], cwd=root, capture_output=True, check=False)
+    done = forks.Command([*SYNC, "--host", PEOPLE[0]], root, os.environ).ended(60)
     assert done.returncode == 0, done
     for turn in range(trials(3, 25)):
         running = {}
@@ -72,12 +72,10 @@ def test_eight_runners_at_once(store: Backend, tmp_path: Path) -> None:
                 connection.execute("INSERT INTO note VALUES (?, ?)", (f"{name} {turn}", name))
                 connection.close()
                 written.add(f"{name} {turn}")
-            running[name] = subprocess.Popen(
-                [*SYNC, "--host", name], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            running[name] = forks.Command([*SYNC, "--host", name], root, os.environ)
         for name, process in running.items():
-            out, err = process.communicate(timeout=300)
-            assert process.returncode == 0, (turn, name, out[-2000:], err[-2000:])
+            done = process.ended(300)
+            assert done.returncode == 0, (turn, name, done.stdout[-2000:], done.stderr[-2000:])
     numbers = log.numbers(bucket, "notes")
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) == 1 + len(written)

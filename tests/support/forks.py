@@ -36,38 +36,48 @@ def can_run(env: Mapping[str, str]) -> bool:
     return _FORKS and not any(name.startswith(_AT_START) for name in env)
 
 
-def run_b2m(args: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Do what ``subprocess.run`` of b2m's command line does that captures what is printed."""
-    pipes = [CONTEXT.Pipe(duplex=False) for _ in ("out", "err")]
-    process = CONTEXT.Process(target=_command, args=(args, env, str(cwd), *[writer for _, writer in pipes]))
-    process.start()
-    for _, writer in pipes:
-        writer.close()
-    texts = {reader.fileno(): b"" for reader, _ in pipes}
-    until = time.monotonic() + timeout
-    try:
-        with selectors.DefaultSelector() as selector:
-            for end in texts:
-                selector.register(end, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(until - time.monotonic())
-                if not ready:
-                    raise subprocess.TimeoutExpired(["b2m", *args], timeout)
-                for key, _ in ready:
-                    piece = os.read(key.fd, 65_536)
-                    texts[key.fd] += piece
-                    if not piece:
-                        selector.unregister(key.fd)
-        process.join(max(0.0, until - time.monotonic()))
-        if process.exitcode is None:
-            raise subprocess.TimeoutExpired(["b2m", *args], timeout)
-    finally:
-        process.kill()
-        process.join()
-        for reader, _ in pipes:
-            reader.close()
-    out, err = (text.decode().replace("\r\n", "\n") for text in texts.values())
-    return subprocess.CompletedProcess(["b2m", *args], process.exitcode, out, err)
+class Command:
+    """A command line of b2m that runs: as ``subprocess.Popen``, with what it prints captured as text."""
+
+    def __init__(self, args: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
+        self.args = ["b2m", *args]
+        pipes = [CONTEXT.Pipe(duplex=False) for _ in ("out", "err")]
+        self._readers = [reader for reader, _ in pipes]
+        writers = [writer for _, writer in pipes]
+        self._process = CONTEXT.Process(target=_command, args=(list(args), dict(env), str(cwd), *writers))
+        self._process.start()
+        for writer in writers:
+            writer.close()
+
+    def ended(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for its end, and until nobody holds its output; TimeoutExpired, and then it is killed."""
+        texts = {reader.fileno(): b"" for reader in self._readers}
+        until = time.monotonic() + timeout
+        try:
+            with selectors.DefaultSelector() as selector:
+                for end in texts:
+                    selector.register(end, selectors.EVENT_READ)
+                while selector.get_map():
+                    for key, _ in selector.select(self._left(until, timeout)):
+                        piece = os.read(key.fd, 65_536)
+                        texts[key.fd] += piece
+                        if not piece:
+                            selector.unregister(key.fd)
+            self._process.join(self._left(until, timeout))
+            self._left(until, timeout)
+        finally:
+            self._process.kill()
+            self._process.join()
+            for reader in self._readers:
+                reader.close()
+        out, err = (text.decode() for text in texts.values())
+        return subprocess.CompletedProcess(self.args, self._process.exitcode, out, err)
+
+    def _left(self, until: float, timeout: float) -> float:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return left
 
 
 def _command(args: Sequence[str], env: Mapping[str, str], cwd: str, out: Any, err: Any) -> None:

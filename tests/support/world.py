@@ -175,7 +175,7 @@ class World:
         """Run b2m in the project's folder and wait for it; ``under`` is a command that runs commands."""
         environment = {**os.environ, "COLUMNS": "200", **(env or {})}
         if not under and forks.can_run(env or {}):
-            done = forks.run_b2m(args, self.root, environment, timeout)
+            done = forks.Command(args, self.root, environment).ended(timeout)
         else:
             done = subprocess.run(
                 [*under, *self.command(*args)],
