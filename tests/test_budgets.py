@@ -63,6 +63,12 @@ def test_no_store_or_ssh_library_is_loaded_unasked(statement: str) -> None:
         assert "invoke" not in loaded
 
 
+def test_what_a_playbook_may_say_is_known_without_what_does_it() -> None:
+    program = "import b2m.modules, json, sys; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert [name for name in loaded if name.startswith(("apsw", "b2m.sqlite", "b2m.versions", "b2m.buckets"))] == []
+
+
 # -- layers --------------------------------------------------------------------------------------------------------
 
 # What a layer may know, beside itself. Words that all layers share (errors, wording, faults, events) are no layer.

@@ -1,4 +1,7 @@
-"""The modules: what a task in a playbook can be."""
+"""The modules: what a task in a playbook can be.
+
+Each imports what it works with when it works: who reads a playbook needs to know the arguments only.
+"""
 
 from __future__ import annotations
 

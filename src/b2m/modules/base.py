@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from b2m.facts import Facts
-
 if TYPE_CHECKING:
+    from b2m.facts import Facts
     from b2m.run import Run
 
 Status = Literal["ok", "changed", "skipped"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from b2m.errors import NothingHere
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
-from b2m.versions import log
 from b2m.wording import size
+
+if TYPE_CHECKING:
+    from b2m.run import Run
 
 
 class Download(Module):
@@ -23,6 +24,8 @@ class Download(Module):
     as_: str = Field("candidate", alias="as", description="the name of the file in the work folder")
 
     def apply(self, run: Run) -> Outcome:
+        from b2m.versions import log
+
         db = run.target.db
         commit = run.facts.head if self.version == "head" else log.read(run.bucket, db, self.version)
         if commit is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from b2m.facts import Facts
-from b2m.hosts import swapping
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
+
+if TYPE_CHECKING:
+    from b2m.facts import Facts
+    from b2m.run import Run
 
 
 class Rename(Module):
@@ -22,6 +23,8 @@ class Rename(Module):
         return facts.with_live(file_version=facts.anchor.number if facts.anchor else None)
 
     def apply(self, run: Run) -> Outcome:
+        from b2m.hosts import swapping
+
         assert run.facts.anchor is not None
         with run.shielded():
             new = swapping.rename(run.session, run.facts.anchor.number)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from b2m.facts import Facts
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
 from b2m.wording import size
+
+if TYPE_CHECKING:
+    from b2m.facts import Facts
+    from b2m.run import Run
 
 
 class Snapshot(Module):

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from b2m.facts import Facts
-from b2m.hosts import kept as keeping
-from b2m.hosts import swapping
-from b2m.hosts import switch as switches
-from b2m.hosts.anchor import Anchor
-from b2m.hosts.recovery import recover_host
-from b2m.hosts.switch import Switch
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
+
+if TYPE_CHECKING:
+    from b2m.facts import Facts
+    from b2m.run import Run
 
 
 class Swap(Module):
@@ -27,6 +23,8 @@ class Swap(Module):
 
     def foresee(self, facts: Facts) -> Facts:
         """Return the facts of a live file that starts from the head, and bears the number that it will have."""
+        from b2m.hosts.anchor import Anchor
+
         head = facts.head
         if head is None:
             return facts
@@ -36,6 +34,8 @@ class Swap(Module):
         return replace(live, on_host=replace(live.on_host, anchor=anchor))
 
     def apply(self, run: Run) -> Outcome:
+        from b2m.hosts import swapping
+
         run.lease_holds(look=run.session.hold is None)
         assert run.onto is not None
         live = run.live_after_swap()
@@ -50,6 +50,12 @@ class Swap(Module):
 
     def undo(self, run: Run) -> None:
         """Carry what the new file accepted back onto the old one, and put the old one back."""
+        from b2m.hosts import kept as keeping
+        from b2m.hosts import swapping
+        from b2m.hosts import switch as switches
+        from b2m.hosts.recovery import recover_host
+        from b2m.hosts.switch import Switch
+
         place, session = run.session.place, run.session
         begun = session.journal.pending().switch
         if begun is not None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from b2m import __version__, errors, faults
-from b2m.facts import Facts
-from b2m.hosts.anchor import Anchor
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
-from b2m.sqlite.rules import check_deletes
-from b2m.versions import log
-from b2m.versions.commit import Commit, RowCounts
 from b2m.wording import rows, size
+
+if TYPE_CHECKING:
+    from b2m.facts import Facts
+    from b2m.run import Run
 
 
 class Upload(Module):
@@ -28,6 +26,8 @@ class Upload(Module):
 
     def foresee(self, facts: Facts) -> Facts:
         """Return the facts of a live file that is the next version, without changes of its own."""
+        from b2m.hosts.anchor import Anchor
+
         head = facts.head
         number = head.number + 1 if head else facts.live.file_version or 1
         anchor = Anchor(number, "", "", facts.live.size, facts.in_bucket.bucket_id or "")
@@ -40,6 +40,11 @@ class Upload(Module):
         )
 
     def apply(self, run: Run) -> Outcome:
+        from b2m.hosts.anchor import Anchor
+        from b2m.sqlite.rules import check_deletes
+        from b2m.versions import log
+        from b2m.versions.commit import Commit, RowCounts
+
         session, facts, db = run.session, run.facts, run.target.db
         head = facts.head
         if (head.token if head else None) != (facts.anchor.token if facts.anchor else None):

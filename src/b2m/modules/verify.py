@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from b2m.facts import Facts
 from b2m.modules.base import Module, Outcome
-from b2m.run import Run
+
+if TYPE_CHECKING:
+    from b2m.facts import Facts
+    from b2m.run import Run
 
 Check = Literal["integrity", "foreign_keys", "rows"]
 
