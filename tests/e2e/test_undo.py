@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Copy
 from tests.e2e.test_crashes import BACK_WITHIN, assert_converged, keep_its_name, spread
-from tests.support.commands import ended, script, stopped_at
+from tests.support.commands import ended, script, stopped_at, wait_for
 from tests.support.proof import assert_all_there, assert_in_step
 from tests.support.settings import trials
 from tests.support.world import Done, World
@@ -191,6 +191,7 @@ def test_an_undo_that_cannot_work_says_what_is_in_which_state(copied: Copy) -> N
             assert "undoing it failed" in line
             assert f"{world.live()} is live, nothing was deleted" in line
             assert "b2m sync --db ipm --host prod" in line
+            wait_for(lambda: world.status()["state"] != "locked", "the guard, which tries as well, ended")
             assert world.status()["reason"] == "unfinished"
             again = world.sync()
             assert again.code == 7, again
