@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ["B2M_TEST_FORKS"] = "0"  # commands start as a user's do
 
 from tests.support.far import FarWorld
 from tests.support.sshd import Prod
