@@ -69,6 +69,24 @@ def test_what_a_playbook_may_say_is_known_without_what_does_it() -> None:
     assert [name for name in loaded if name.startswith(("apsw", "b2m.sqlite", "b2m.versions", "b2m.buckets"))] == []
 
 
+def test_nothing_is_left_to_load_in_a_hold() -> None:
+    """What modules load when they work is there when a run begins: no disk is needed for it while a server waits."""
+    late = {
+        name
+        for file in (PACKAGE / "modules").glob("*.py")
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        if (PACKAGE.parent / f"{name.replace('.', '/')}.py").exists()
+    }
+    assert "b2m.hosts.swapping" in late
+    program = "import b2m.sync, json, sys; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    assert late - set(loaded) == set()
+
+
 # -- layers --------------------------------------------------------------------------------------------------------
 
 # What a layer may know, beside itself. Words that all layers share (errors, wording, faults, events) are no layer.

@@ -75,7 +75,7 @@ def began(run: str) -> datetime:
 def _ended(data: Mapping[str, Any]) -> datetime:
     """Return when a run ended; the first records told only how long it took."""
     if "ended" in data:
-        return datetime.fromisoformat(data["ended"])
+        return datetime.fromisoformat(data["ended"]).astimezone(UTC)
     return began(data["run"]) + timedelta(milliseconds=int(data["total_ms"]))
 
 

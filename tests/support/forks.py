@@ -28,6 +28,7 @@ def become(environ: Mapping[str, str], cwd: str) -> None:
     """Let a fork be as if the process that wants it had started it, not the one that it is forked from."""
     os.environ.clear()
     os.environ.update(environ)
+    time.tzset()
     os.chdir(cwd)
 
 

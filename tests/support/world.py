@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,9 +245,8 @@ class World:
         """Tell whether the server is up and has ipm connected within so many seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            with suppress(OSError):  # it does not listen
-                if self.get("/health?db=ipm")[0] == 200:
-                    return True
+            if self.server("health", "--db", "ipm", check=False).returncode == 0:
+                return True
             time.sleep(0.05)
         return False
 
