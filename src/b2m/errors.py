@@ -133,7 +133,8 @@ class Interrupted(BaseException):
 
 
 class BucketLost(Refused):
-    """{db}: {what}; nothing was changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init"""
+    """{db}: {what}; nothing was changed. Mount or name the right bucket; \
+an empty one is set up with: b2m bucket.init"""
 
     reason = "bucket_lost"
 
@@ -159,7 +160,7 @@ b2m download --db {db} --host {host}"""
 
 
 class NothingHere(Refused):
-    """{db}: there is no file {path} and no version in the bucket: put the database there, then run: \
+    """{db}: there is no file {path} and no version in the bucket: put the database there, by that name, then run: \
 b2m sync --db {db} --host {host}"""
 
     reason = "nothing_here"
@@ -201,7 +202,7 @@ save them elsewhere, then: b2m download --db {db} --host {host} --discard"""
 
 class Conflict(Refused):
     """{db}: {count} rows were changed on both sides, first {first}; \
-set policy.merge for the table, or settle the rows by hand and run again"""
+set another rule for the table in policy.merge, or settle the rows by hand and run again"""
 
     reason = "conflict"
     conflicts: tuple[object, ...] = ()  # the first hundred, each printable

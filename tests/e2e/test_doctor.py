@@ -264,7 +264,7 @@ def test_rows_that_cannot_be_replayed_are_not_answered_with_another_sync(copied:
 
 def test_the_guards_last_line_is_never_blank(copied: Copy) -> None:
     world = copied("team")
-    (world.folder("ann") / ".b2m" / "ipm" / "guard.log").write_text("2026-01-01T00:00:00Z it broke\n\n")
+    (world.folder("ann") / ".b2m" / "ipm" / "guard.log").write_text("2026-01-01T00:00:00Z it broke\nand said so\n\n")
     (guard,) = [each for each in examine(world, "ann")["findings"] if each["name"] == "guard"]
     assert guard["text"] == "it last had to act: 2026-01-01T00:00:00Z it broke"
 

@@ -614,6 +614,27 @@ def test_the_first_version_of_a_folder_without_db_toml_writes_it(copied: Copy) -
     assert (folder / "db.toml").read_text() == '[db]\nnotesdb = "notes-v3.db"\n'
 
 
+def test_a_host_that_lacks_a_variable_is_refused_before_anything_runs(copied: Copy) -> None:
+    """The host called local always exists, and has none of the variables of the inventory's hosts."""
+    world = copied("team")
+    for group in ("production", "team"):
+        world.change("inventory.yaml", f"  {group}:\n", f"  {group}:\n    vars: {{greeting: hello}}\n")
+    say = "    - message: {text: '{{ greeting }} there'}\n    - name: Finish the renaming"
+    world.change("playbooks/ipm.yaml", "    - name: Finish the renaming", say)
+    world.change("inventory.yaml", "  ipm:\n    file:", "  ipm:\n    folder: local\n    file:")
+    world.folder("ann").rename(world.root / "local")
+    assert world.b2m("check").code == 0
+    before = picture(world.root)
+    for verb in ("sync", "upload", "plan"):
+        done = world.b2m(verb, "--db", "ipm")
+        assert done.code == 3, done
+        assert re.fullmatch(r"b2m: playbooks/ipm.yaml:\d+:\d+: greeting is not defined for host local\n", done.err)
+    assert picture(world.root) == before
+    done = world.b2m("sync", "--db", "ipm", "-e", "greeting=good morning")
+    assert done.code == 0, done
+    assert "good morning there" in done.err
+
+
 def test_a_lone_message_is_said_and_is_no_work(copied: Copy) -> None:
     world = copied("team")
     say = "    - message: {text: all is well}\n    - name: Finish the renaming"
@@ -631,7 +652,7 @@ def test_a_refusal_ends_the_recap_as_refused_and_settled_conflicts_are_named(cop
     world.change("playbooks/emoji.yaml", "default: {on_conflict: fail}", "default: {on_conflict: theirs}")
     done = world.b2m("sync", "--db", "emoji", "--host", "ann")
     assert done.code == 0, done
-    assert re.search(r"1 conflicts settled by theirs, emoji\[code='.*'\]", done.err)
+    assert re.search(r"1 conflicts settled by theirs, emoji\[code='.*'\]: ours name=.*, theirs name=.*", done.err)
 
 
 def test_rows_that_a_diff_does_not_show_are_counted(copied: Copy) -> None:

@@ -183,7 +183,7 @@ def a_run_was_cut_off(world: World) -> None:
     assert died.code == -signal.SIGKILL
 
 
-LOST = "nothing was changed. Mount or name the right bucket; a new one is set up with: b2m bucket.init"
+LOST = "nothing was changed. Mount or name the right bucket; an empty one is set up with: b2m bucket.init"
 TOO_MANY = (
     "ipm: {rows} of {rows} rows of ipm_data are gone, more than policy.max_deletes allows ({limit}); look with: "
     "b2m diff --db ipm --host {host}"
@@ -221,7 +221,7 @@ ROWS = [
         "nothing_here",
         (
             "emoji: there is no file {ben}/emoji-db-v1.db and no version in the bucket: put the "
-            "database there, then run: b2m sync --db emoji --host ben"
+            "database there, by that name, then run: b2m sync --db emoji --host ben"
         ),
         nothing_anywhere,
         ("sync", "--db", "emoji", "--host", "ben"),
@@ -259,7 +259,7 @@ ROWS = [
         "conflict",
         (
             "emoji: 1 rows were changed on both sides, first emoji[code='{code}']: ours name=\"ann's "
-            'name", theirs name="ben\'s name"; set policy.merge for the table, or settle the rows by '
+            'name", theirs name="ben\'s name"; set another rule for the table in policy.merge, or settle the rows by '
             "hand and run again"
         ),
         both_changed_a_row,

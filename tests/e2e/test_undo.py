@@ -337,3 +337,14 @@ def test_after_exit_code_7_the_recap_counts_the_downtime(copied: Copy) -> None:
         assert float(recap[1]) >= 0.6  # both attempts
         script(world, "connect")
         assert world.sync().code == 0
+
+
+def test_a_probe_that_always_fails_is_told_by_a_quiet_success_too(copied: Copy) -> None:
+    """It lets no swap be undone: whoever mistyped it must hear of that from cron."""
+    world = copied("behind")
+    world.change("inventory.yaml", "state health --db", "state helth --db")
+    with world.serving():
+        done = world.b2m("sync", "ipm", "--host", "prod", "--quiet")
+    assert (done.code, done.out) == (0, "")
+    said = r"b2m: web was not well before it was held, and is not now: `.* helth .*` ended with exit code 2: .*"
+    assert re.fullmatch(f"{said}; nobody could tell .*\n", done.err)

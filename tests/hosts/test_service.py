@@ -92,3 +92,10 @@ def test_of_what_a_command_says_the_last_lines_are_told(tmp_path: Path) -> None:
     with pytest.raises(ServiceError) as raised:
         service(tmp_path, away=talks).take_away()
     assert str(raised.value).endswith(" ended with exit code 3: line 4997 / line 4998 / line 4999")
+
+
+def test_of_a_command_that_is_not_found_it_is_told_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError) as raised:
+        service(tmp_path, away="./stop.sh").take_away()
+    assert str(raised.value).startswith("`./stop.sh` ended with exit code 127: ")
+    assert str(raised.value).endswith(f" (it ran in {tmp_path}, the host's workdir in inventory.yaml)")

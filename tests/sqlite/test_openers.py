@@ -66,3 +66,15 @@ def test_hundreds_of_processes_take_no_time(make: Make) -> None:
         for sleeper in sleepers:
             sleeper.kill()
             sleeper.wait()
+
+
+def test_a_command_of_several_lines_is_shown_as_one(make: Make) -> None:
+    path = make("a", "PRAGMA journal_mode = WAL", "CREATE TABLE t(a)")
+    program = "\nimport sys\nheld = open(sys.argv[1])\nprint(flush=True)\nsys.stdin.read()\n"
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (found,) = who_has_open([path])
+        process.communicate()
+    assert " -c import sys held = open(" in found.command

@@ -35,9 +35,19 @@ def project(folder: str | None = None, *, checked: bool = False) -> Project:
     return found
 
 
-def targets(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = ()) -> list[Target]:
-    """Return the databases as ``named`` does; the demo host is made on first use."""
+def targets(
+    found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iterable[str] = (), *, checked: bool = False
+) -> list[Target]:
+    """Return the databases as ``named`` does; the demo host is made on first use.
+
+    ``checked``, for what runs playbooks, refuses one that needs a variable which the host has not.
+    """
     chosen = named(found, dbs, host, variables)
+    if checked:
+        from b2m.project.checks import require_names
+
+        for target in chosen:
+            require_names(found, target.db, target.host, target.overrides)
     if any(target.demo for target in chosen):
         from b2m.demo.host import ensure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from b2m.records import Record
 from b2m.state import Verdict
 from b2m.sync import space_needed
 from b2m.wording import size
+
+DATED = re.compile(r"\d{4}-\d\d-\d\dT\S+ \S")
 
 EXPECTED = (0, 4, 10)  # exit codes that are no failure
 
@@ -68,7 +71,9 @@ def service(target: Target, facts: Facts) -> Finding:
         return Finding("service", "ok", f"{asked.name} is healthy")
     if facts.on_host.busy is not None:
         return Finding("service", "note", f"{asked.name} is away while a run holds it: {problem}")
-    first = None if asked.verb == "stop" else f"start {asked.name} if it does not run; b2m only connects the database"
+    first = f"if {asked.name} runs and works, mend its health in inventory.yaml"
+    if asked.verb == "disconnect":
+        first += "; start it if it does not run: b2m only connects the database"
     command = f"cd {shlex.quote(asked.cwd)} && {asked.back}"
     return Finding("service", "bad", f"{asked.name} is not healthy: {problem}", command, first)
 
@@ -152,7 +157,8 @@ def guard(place: Place) -> Iterator[Finding]:
         text = (place.state / "guard.log").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
-    said = [line for line in text.splitlines() if line.strip()]
+    # A server's message may have several lines; the first has the date.
+    said = [line for line in text.splitlines() if DATED.match(line)]
     if said:
         yield Finding("guard", "note", f"it last had to act: {said[-1]}")
 

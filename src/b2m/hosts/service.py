@@ -1,6 +1,6 @@
 """The server that has a database open: told to let go of it, told to take it again, and asked how it is.
 
-Commands are the inventory's shell lines, run in the project's folder. Each may be run again after a crash, so it
+Commands are the inventory's shell lines, run in the host's workdir. Each may be run again after a crash, so it
 must be idempotent: stopping what is stopped, or connecting what is connected, succeeds.
 """
 
@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from b2m.faults import clean_environment
 
+NOT_FOUND = (126, 127)  # what a shell ends with if it cannot run a command
 UNWELL = 3.0  # seconds that a server has to get well that was not before it was held
 
 # A bracket that holds signals back.
@@ -139,7 +140,8 @@ def _run(command: str, cwd: str, timeout: float, pass_fd: int | None = None) -> 
             _end_after(process, timeout)
             raise
         if code != 0:
-            raise ServiceError(f"`{command}` ended with exit code {code}{_tail(output)}")
+            where = f" (it ran in {cwd}, the host's workdir in inventory.yaml)" if code in NOT_FOUND else ""
+            raise ServiceError(f"`{command}` ended with exit code {code}{_tail(output)}{where}")
 
 
 def _tail(output: IO[bytes]) -> str:

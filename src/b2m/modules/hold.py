@@ -49,5 +49,6 @@ class Hold(Module):
         if self.service is None:
             return Outcome("ok", "no service opens it here")
         if unwell is not None:
-            run.events.warn(f"{self.service} was not well before it was held, and is not now: {unwell}")
+            what = f"{self.service} was not well before it was held, and is not now: {unwell}"
+            run.events.warn(f"{what}; nobody could tell whether the swap hurt it: mend it, or health in inventory.yaml")
         return Outcome("changed", f"{self.service} was away for {downtime:.2f} s")

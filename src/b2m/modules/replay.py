@@ -40,5 +40,5 @@ class Replay(Module):
         if done.merged:
             words.append(f"{done.merged} merged by column")
         words += [f"{count} conflicts settled by {rule}" for rule, count in sorted(done.resolved.items()) if count]
-        words += [row.where for row in done.settled]
+        words += [str(row) for row in done.settled]
         return Outcome("changed" if total or done.sequences else "ok", ", ".join(words) or "nothing new")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Shell(Module):
-    """Run a shell command on the host, in the project's folder or its ``workdir``; its output goes into the run record.
+    """Run a shell command in the host's ``workdir``, or else the project's folder; its output goes into the run record.
 
     Nothing undoes it. Without a ``timeout`` it may take a minute; inside a hold it counts against ``max_downtime``.
     """

@@ -6,11 +6,12 @@ Loading lets these pass, so that looking, downloading and rolling back go on; wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from b2m.project.load import INVENTORY, Project, Reading, read_project
 from b2m.project.models import InventoryFile
+from b2m.project.names import check_playbook_names
 from b2m.project.problems import Position, Problems, suggest
 from b2m.project.proofs import check_proofs
 from b2m.project.rules import hosts_of
@@ -59,6 +60,19 @@ def require_checked(project: Project) -> None:
     wrong = Problems()
     _check(project.root, project, wrong, Problems(), whole=True)
     wrong.raise_any()
+
+
+def require_names(project: Project, db: str, host: str, overrides: tuple[Layer, ...] = ()) -> None:
+    """Raise InvalidProject for a name that a playbook needs and this host has not.
+
+    ``check`` looks at the hosts of the inventory; the implicit local one may lack variables that those have.
+    """
+    found, wrong = project.hosts[host], Problems()
+    if found.group is None:
+        found = replace(found, layers=(*found.layers, *overrides))
+        others = [project.hosts[name] for name in project.hosts_of(db) if name != host]
+        check_playbook_names(project.playbooks[db], [found, *others], wrong)
+        wrong.raise_any()
 
 
 def _check(root: Path, read: Reading | Project, wrong: Problems, odd: Problems, *, whole: bool) -> None:

@@ -26,8 +26,8 @@ class _Site:
 
 
 def check_playbook_names(playbook: Playbook, hosts: Iterable[Host], problems: Problems) -> None:
-    """Note every name in a playbook that is no fact and, on one of its hosts, no variable."""
-    there = described(hosts)
+    """Note every name in a playbook that is no fact and, on one of these hosts, no variable."""
+    there = list(hosts)
     _check_variable_names(playbook.layer, problems)
     for section, tasks in playbook.sections():
         for task, _ in walk(tasks):

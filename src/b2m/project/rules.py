@@ -12,7 +12,7 @@ from typing import Any
 from b2m.object_names import is_object_name
 from b2m.project import templates
 from b2m.project.models import LOCAL, FolderBucket, InventoryFile
-from b2m.project.names import check_arguments, check_host_names, check_playbook_names
+from b2m.project.names import check_arguments, check_host_names, check_playbook_names, described
 from b2m.project.problems import Problems, suggest
 from b2m.project.strict import is_name
 from b2m.project.target import Host
@@ -155,7 +155,7 @@ def check_playbook(playbook: Playbook, inventory: InventoryFile, hosts: Mapping[
             _check_addressee(task, inventory, problems)
     everywhere = all(name in hosts or name in inventory.groups for name in playbook.hosts)
     if everywhere and playbook.lost.isdisjoint(("hosts", "vars")):
-        check_playbook_names(playbook, there, problems)
+        check_playbook_names(playbook, described(there), problems)
         check_arguments(playbook, there, problems)
 
 

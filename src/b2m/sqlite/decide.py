@@ -5,7 +5,7 @@ All of it is one INSERT ... SELECT for a table: the plan lies beside the change 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apsw
 
@@ -29,6 +29,7 @@ class RowConflict:
     ours: tuple[Value, ...] | None = None
     theirs: tuple[Value, ...] | None = None
     detail: str = ""
+    undecided: str = ""  # why the table's rule could not settle it
 
     @property
     def where(self) -> str:
@@ -38,7 +39,8 @@ class RowConflict:
     def __str__(self) -> str:
         if self.detail:
             return f"{self.where}: {self.detail}"
-        return f"{self.where}: ours {self._side(self.ours)}, theirs {self._side(self.theirs)}"
+        why = f" ({self.undecided})" if self.undecided else ""
+        return f"{self.where}: ours {self._side(self.ours)}, theirs {self._side(self.theirs)}{why}"
 
     def _side(self, row: tuple[Value, ...] | None) -> str:
         if row is None:
@@ -166,10 +168,22 @@ def _keep_theirs(conn: apsw.Connection, place: str, spooled: Spooled, where: str
     return conn.changes()
 
 
-def conflict_rows(conn: apsw.Connection, plan: Plan, encoding: str, limit: int = MAX_LISTED) -> list[RowConflict]:
-    """List a plan's conflicts with the three versions of each row."""
-    where = f"p.act = 'conflict' ORDER BY p.id LIMIT {limit}"
-    return _read(conn, plan, encoding, where, "")
+def conflict_rows(
+    conn: apsw.Connection, plan: Plan, encoding: str, rule: Rule, limit: int = MAX_LISTED
+) -> list[RowConflict]:
+    """List a plan's conflicts with the three versions of each row, and why the table's rule did not settle it."""
+    found = _read(conn, plan, encoding, f"p.act = 'conflict' ORDER BY p.id LIMIT {limit}", "")
+    return [replace(row, undecided=_undecided(row, rule)) for row in found]
+
+
+def _undecided(row: RowConflict, rule: Rule) -> str:
+    if rule.on_conflict != "newest":
+        return ""
+    if row.ours is None or row.theirs is None:
+        return "newest cannot compare with a row that is gone"
+    if rule.by not in row.columns:
+        return f"newest cannot decide: there is no column {rule.by}"
+    return f"newest cannot decide: {rule.by} is the same on both sides, or NULL"
 
 
 def settled_rows(conn: apsw.Connection, plan: Plan, encoding: str, limit: int = 3) -> list[RowConflict]:

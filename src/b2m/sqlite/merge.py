@@ -108,7 +108,7 @@ def _apply(
         already = sum(plan.identical for plan in plans)
         if cut_off is not None and already > cut_off:
             return Replay({}, identical=already, data_version=spool.data_version)
-        _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema)], plans)
+        _refuse_conflicts(db, [row for plan in plans for row in _listed(conn, plan, schema, rules)], plans)
         settled = [row for plan in plans if plan.resolved for row in settled_rows(conn, plan, schema.encoding)]
         before = counters(conn, "main")
         counts = _carry_out(db, conn, plans, schema)
@@ -163,8 +163,9 @@ def _same_tables(db: str, spool: Spool, schema: Schema) -> None:
             raise CannotReplay(db=db, what=what)
 
 
-def _listed(conn: apsw.Connection, plan: Plan, schema: Schema) -> list[RowConflict]:
-    return conflict_rows(conn, plan, schema.encoding) if plan.conflicts else []
+def _listed(conn: apsw.Connection, plan: Plan, schema: Schema, rules: Rules) -> list[RowConflict]:
+    rule = rules.of(plan.spooled.table.name)
+    return conflict_rows(conn, plan, schema.encoding, rule) if plan.conflicts else []
 
 
 def _refuse_conflicts(db: str, listed: list[RowConflict], plans: list[Plan]) -> None:

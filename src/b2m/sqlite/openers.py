@@ -82,5 +82,5 @@ def _command(pid: str) -> str:
         words = Path(_PROC, pid, "cmdline").read_bytes().split(b"\0")
     except OSError:
         return "?"
-    text = " ".join(word.decode("utf-8", "replace") for word in words if word)
+    text = " ".join(" ".join(word.decode("utf-8", "replace") for word in words).split())
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -175,7 +176,8 @@ def init(
         root = Path(folder).expanduser()
         for name in api.init(root, dbs, host, bucket, new_service(stop, start, health)):
             print(root / name, flush=True)
-        say(f"next: b2m check --project {folder}; then set the bucket up: b2m bucket.init --project {folder}")
+        there = shlex.quote(folder)
+        say(f"next: b2m check --project {there}; then set the bucket up: b2m bucket.init --project {there}")
 
 
 def _databases() -> list[str]:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         "set",
         check="change nothing; exit 10 if there is work",
         message="a note for the version",
-        quiet="print nothing if all goes well, everything if not: for cron",
+        quiet="print nothing but warnings if all goes well, everything if not: for cron",
     ),
 )
 def sync(
@@ -219,7 +219,7 @@ def _recaps(
         with api.telling(target, told, ping=ping):
             recap = act(target, told)
         if anyway is not None:
-            anyway.extend(event["text"] for event in told.kept if event.get("about") == "delivery")
+            anyway.extend(event["text"] for event in told.kept if event["type"] == "warning")
         recaps.append(recap)
         if as_json:
             emit(recap.to_json())

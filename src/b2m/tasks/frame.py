@@ -153,7 +153,7 @@ def chosen(
     """
     from b2m import api
 
-    return api.targets(api.project(project, checked=checked), db, host or "local", variables)
+    return api.targets(api.project(project, checked=checked), db, host or "local", variables, checked=checked)
 
 
 def the_project(project: str | None) -> Project:

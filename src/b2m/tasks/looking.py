@@ -96,7 +96,10 @@ def plan(
     json: bool = False,
     rehearse: bool = False,
 ) -> None:
-    """Say what a sync would do, step by step; exit 0 if nothing, 10 if something, 8 if it would be refused."""
+    """Say what a sync would do, step by step; exit 0 if nothing, 10 if something, 8 if it would be refused.
+
+    Conflicts of rows show with --rehearse only.
+    """
     with reported(c, json):
         show = show_rehearsal if rehearse else show_plan
         targets = chosen(db, host, project, [*e, *set_], checked=True)

@@ -82,7 +82,8 @@ def _check(target: Target) -> int:
         say(f"b2m: {what}")
     if lacking:
         return errors.SecretMissing.exit_code
-    api.status(target, events(False))
+    _, verdict = api.status(target, events(False))
+    print(f"{target.db}@{target.host}  secrets, host and bucket are there; it is {verdict.state}", flush=True)
     return 0
 
 
