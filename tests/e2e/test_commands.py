@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from b2m.buckets.lease import Lease, acquire
 from b2m.demo.entries import slug_hash
 from b2m.errors import LeaseLost
 from tests.e2e.conftest import Copy
+from tests.e2e.test_crashes import keep_its_name
+from tests.e2e.test_full_disk import small_disk
+from tests.support.commands import script
 from tests.support.proof import assert_all_there, assert_in_step, polling, publish, rows
 from tests.support.world import Done, World
 
@@ -469,24 +473,24 @@ def test_a_project_elsewhere(copied: Copy, tmp_path: Path) -> None:
 
 
 @contextmanager
-def stable(world: World, *, linked: bool) -> Iterator[Path]:
-    """Let the live file be ``ipm.db`` for ever, and yield it; ``linked``: as a link to a file elsewhere."""
+def stable(world: World, *, linked: str) -> Iterator[Path]:
+    """Let the live file be ``ipm.db`` for ever, and yield it; ``linked``: a link to a file of this name elsewhere."""
     world.change("inventory.yaml", "ipm-db-v{version}.db", "ipm.db")
     world.change("playbooks/ipm.yaml", "naming: versioned", "naming: stable")
     (world.prod / "db.toml").write_text('[db]\nipmdb = "ipm.db"\nemojidb = "emoji-db-v1.db"\n')
-    home = world.prod
+    home, name = world.prod, "ipm.db"
     if linked:
-        home = world.prod.parent / "store"
+        home, name = world.prod.parent / "store", linked
         home.mkdir()
-        (world.prod / "ipm.db").symlink_to("../store/ipm.db")
-    (world.prod / "ipm-db-v1.db").rename(home / "ipm.db")
-    yield home / "ipm.db"
-    assert sorted(path.name for path in home.glob("ipm*")) in (["ipm.db"], ["ipm.db", "ipm.db-shm", "ipm.db-wal"])
+        (world.prod / "ipm.db").symlink_to(f"../store/{name}")
+    (world.prod / "ipm-db-v1.db").rename(home / name)
+    yield home / name
+    assert sorted(path.name for path in home.glob(f"{name}*")) in ([name], [name, f"{name}-shm", f"{name}-wal"])
 
 
-@pytest.mark.parametrize("linked", [False, True], ids=["a file", "a link"])
+@pytest.mark.parametrize("linked", ["", "ipm.db", "other.sqlite"], ids=["a file", "a link", "a link of another name"])
 @pytest.mark.parametrize("host", ["prod", "prod-stop"])
-def test_a_file_whose_name_never_changes(world: World, host: str, linked: bool) -> None:
+def test_a_file_whose_name_never_changes(world: World, host: str, linked: str) -> None:
     with stable(world, linked=linked) as live:
         assert world.sync(host).recap["to_version"] == 1
         world.member("ann")
@@ -503,11 +507,11 @@ def test_a_file_whose_name_never_changes(world: World, host: str, linked: bool) 
                 done = world.sync(host)
                 assert (done.code, done.recap["to_version"]) == (0, 4)
                 assert done.recap["holds"] == 0, "a mere upload need not touch a name that stays"
-            assert (world.prod / "ipm.db").is_symlink() == linked
+            assert (world.prod / "ipm.db").is_symlink() == bool(linked)
             assert (world.prod / "db.toml").read_bytes() == toml
             assert world.sync(host).code == 0
             status = world.status(host)
-            assert (status["state"], status["live"]["file"]) == ("up_to_date", "ipm.db")
+            assert (status["state"], status["live"]["file"]) == ("up_to_date", linked or "ipm.db")
             assert_all_there(world, live, shadow, ["from-ann"])
             assert rows(world, live) == rows(world, world.restored())
             if host == "prod":
@@ -515,11 +519,49 @@ def test_a_file_whose_name_never_changes(world: World, host: str, linked: bool) 
                     done = world.b2m("rollback", "--db", "ipm", "--host", host, "--json")
                     assert done.code == 0, done
                 assert seen.failures == []
-                assert (world.prod / "ipm.db").is_symlink() == linked
+                assert (world.prod / "ipm.db").is_symlink() == bool(linked)
                 assert_all_there(world, live, shadow)
                 assert world.sync(host).recap["after"] == "up_to_date"
                 assert_all_there(world, live, shadow, ["from-ann"])
                 assert rows(world, live) == rows(world, world.restored())
+
+
+def test_a_link_of_another_name_is_named_again_by_a_rollback_and_by_an_undo(copied: Copy) -> None:
+    """What ``db.toml`` must name is the link in the folder: the server would make an empty file of the other name."""
+    world = copied("behind")
+    live, store = world.live(), world.prod.parent / "store"
+    store.mkdir()
+    live.rename(store / "other.sqlite")
+    live.symlink_to("../store/other.sqlite")
+    toml = (world.prod / "db.toml").read_bytes()
+    with world.serving():
+        script(world, "connect", before="[ $calls = 1 ] && { echo no such file >&2; exit 1; }")
+        assert world.sync().code == 6
+        assert (world.prod / "db.toml").read_bytes() == toml
+        assert world.serves_within(5)
+        world.insert("prod", "mine")
+        assert world.sync().code == 0
+        assert (world.prod / "db.toml").read_bytes() != toml
+        done = world.b2m("rollback", "--db", "ipm", "--host", "prod")
+        assert done.code == 0, done
+        assert (world.prod / "db.toml").read_bytes() == toml
+        assert world.serves_within(5)
+    assert "mine" in world.slugs(store / "other.sqlite")
+
+
+def test_a_file_of_one_name_on_another_disk_is_refused_before_the_server_is_asked_to_let_go(copied: Copy) -> None:
+    world = copied("behind")
+    store = world.prod.parent / "store"
+    store.mkdir()
+    keep_its_name(world)
+    with small_disk(store, 64 << 20):
+        shutil.move(world.prod / "ipm.db", store / "ipm.db")
+        (world.prod / "ipm.db").symlink_to("../store/ipm.db")
+        with world.serving():
+            done = world.sync()
+        assert done.code == 8, done
+        assert f"{store}/ipm.db: it is on another file system than {world.prod}, so no file from there" in done.out
+        assert done.recap["holds"] == 0
 
 
 def test_the_rest_of_db_toml_stays_as_it_is(copied: Copy) -> None:

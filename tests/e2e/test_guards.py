@@ -554,6 +554,24 @@ def test_a_deletion_that_the_policy_allows_is_published(copied: Copy) -> None:
     assert done.recap["rows"]["deleted"] > 100
 
 
+def test_deletions_that_a_swap_took_over_hinder_no_rollback(copied: Copy) -> None:
+    """The limit was raised for once, and taken back: what the swap accepted is not judged again."""
+    world = copied("behind")
+    kept = world.live()
+    playbook(world, "  max_downtime: 5s", "  max_downtime: 5s\n  max_deletes: {rows: 100000, share: 1.0}")
+    world.edit("prod", "ipm", "DELETE FROM ipm_data WHERE slug_hash % 2")
+    with world.serving():
+        done = world.sync()
+        assert done.code == 0, done
+        playbook(world, "\n  max_deletes: {rows: 100000, share: 1.0}", "")
+        assert world.post("after-the-swap") == 201
+        done = world.b2m("rollback", "--db", "ipm", "--host", "prod")
+        assert done.code == 0, done
+        assert world.serves_within(5)
+    assert world.live() == kept
+    assert "after-the-swap" in world.slugs(kept)
+
+
 # -- the anchor ----------------------------------------------------------------------------------------------------
 
 

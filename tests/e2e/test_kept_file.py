@@ -183,6 +183,77 @@ def test_a_run_that_dies_while_it_carries_rows_over_neither_loses_nor_repeats_th
     assert world.sync("ben").json[-1]["before"] == "up_to_date"
 
 
+def test_more_rows_after_a_run_that_died_while_it_carried_some_over_are_refused_and_kept(copied: Copy) -> None:
+    """To carry them over would be to carry the others over twice; to take them for carried would lose them."""
+    world = copied("behind")
+    kept = with_a_kept_file(world)
+    insert(kept, "first")
+    assert patched(world, DIES_BETWEEN, "sync", "--db", "ipm", "--host", "ben").code == -signal.SIGKILL
+    insert(kept, "later")
+    done = world.b2m("sync", "--db", "ipm", "--host", "ben")
+    assert done.code == 8, done
+    assert "its rows cannot be carried over: " in done.err
+    assert "was written to again after a run that was carrying its rows over was cut off" in done.err
+    assert world.b2m("download", "--db", "ipm", "--host", "ben", "--discard").code == 0
+    (aside,) = (world.folder("ben") / ".b2m" / "ipm" / "backups").glob(f"*{kept.name}")
+    assert {"first", "later"} <= world.slugs(aside)
+
+
+WRITES_WHILE = """
+import os, subprocess, sys
+from pathlib import Path
+from b2m.hosts import kept
+{function} = kept.{function}
+def writes(*args, **options):
+    done = {function}(*args, **options)
+    if os.environ.pop("STRAY", ""):
+        inserts = "import sys; from pathlib import Path; from tests.e2e.test_kept_file import insert; "
+        inserts += "insert(Path(sys.argv[1]), 'at-this-moment')"
+        subprocess.run([sys.executable, "-c", inserts, {path!r}], check=True)
+    return done
+kept.{function} = writes
+"""
+
+
+@pytest.mark.parametrize("function", ["replay", "fsync_file"])
+def test_a_row_that_comes_while_others_are_carried_over_is_carried_over_next(copied: Copy, function: str) -> None:
+    """What the file looks like must be noted before it is read: later, this row would belong to what was read."""
+    world = copied("behind")
+    kept = with_a_kept_file(world)
+    insert(kept, "first")
+    patch = WRITES_WHILE.format(function=function, path=str(kept))
+    done = patched(world, f"import os\nos.environ['STRAY'] = 'yes'\n{patch}", "sync", "--db", "ipm", "--host", "ben")
+    assert done.code == 0, done
+    assert "at-this-moment" in world.slugs(kept)
+    assert world.sync("ben").code == 0
+    assert {"first", "at-this-moment"} <= world.slugs(world.live("ben"))
+    assert {"first", "at-this-moment"} <= world.slugs(world.restored())
+
+
+WAITS_FOR_THE_LOCK = """
+import subprocess, sys
+from b2m import faults
+point, live = faults.point, {path!r}
+def writes(name):
+    if name == "switch:unlocked":
+        inserts = "import sys; from pathlib import Path; from tests.e2e.test_kept_file import insert; "
+        inserts += "insert(Path(sys.argv[1]), 'waited')"
+        subprocess.run([sys.executable, "-c", inserts, live], check=True)
+    point(name)
+faults.point = writes
+"""
+
+
+def test_a_row_that_waited_for_the_lock_of_the_swap_is_carried_over(copied: Copy) -> None:
+    world = copied("behind")
+    kept = world.live("ben")
+    done = patched(world, WAITS_FOR_THE_LOCK.format(path=str(kept)), "sync", "--db", "ipm", "--host", "ben")
+    assert done.code == 0, done
+    assert "waited" in world.slugs(kept)
+    assert world.sync("ben").code == 0
+    assert "waited" in world.slugs(world.live("ben"))
+
+
 OTHERS_COME_IN_BETWEEN = """
 import subprocess, sys
 from b2m.hosts import switch

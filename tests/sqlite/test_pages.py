@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from b2m.sqlite.diff import compare
 from b2m.sqlite.live import LiveFile
+from b2m.sqlite.merge import Rules, replay
 from b2m.sqlite.pages import changed_tables, changed_tables_live
 from b2m.sqlite.snapshot import snapshot
 from tests.sqlite.conftest import Make
@@ -53,6 +55,20 @@ def test_the_same_file_and_a_backup_are_equal(base: Path, tmp_path: Path) -> Non
     with LiveFile(base, "ipm") as live:
         snapshot(live, tmp_path / "copy.db")
     assert changed_tables(base, tmp_path / "copy.db") == set()
+
+
+def test_a_trigger_that_is_called_as_another_table_hides_nothing(make: Make) -> None:
+    """Tables and triggers have names of their own; such a trigger once made changed rows look like another table's."""
+    trigger = "CREATE TRIGGER audit AFTER INSERT ON users BEGIN INSERT INTO audit VALUES (NULL, new.id); END"
+    tables = ("CREATE TABLE users(id INTEGER PRIMARY KEY)", "CREATE TABLE audit(id INTEGER PRIMARY KEY, who)")
+    base = make("base", *tables, "INSERT INTO users VALUES (1)", "INSERT INTO audit VALUES (1, 1)", trigger)
+    new = make("new", "INSERT INTO audit VALUES (5, 7)", copy=base)
+    assert changed_tables(base, new) == {"audit"}
+    with LiveFile(new, "ipm") as live:
+        assert compare(base, live).tables["audit"].inserted == 1
+    onto = make("onto", "INSERT INTO users VALUES (2)", copy=base)
+    with LiveFile(new, "ipm") as live:
+        assert replay("ipm", base, live, onto, Rules()).counts["audit"].inserted == 1
 
 
 def test_a_schema_change_is_named_as_such(base: Path, make: Make) -> None:

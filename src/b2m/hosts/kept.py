@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from b2m.errors import UnknownFormat
+from b2m.errors import CannotReplay, UnknownFormat
 from b2m.hosts.place import Place, fsync_folder, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile, sidecars
 from b2m.sqlite.merge import Replay, Rules, replay
-from b2m.sqlite.signature import signature
+from b2m.sqlite.signature import Signature, signature
 from b2m.sqlite.snapshot import copy_file
 from b2m.sqlite.swap import fsync_file, prepare, replace_file
 
@@ -30,7 +30,8 @@ class Kept:
     ``since`` is a copy of the kept file whose rows its successor was not given; None if it was given all.
     ``restoring``: rows of the successor were being carried back onto the kept file when the run was cut off.
     ``carrying``: rows written to the kept file were about to be committed to live when the run was cut off; so many of
-    them stood there already.
+    them stood there already, and the file looked like ``carried``.
+    ``entry`` is the name by which ``db.toml`` named it.
     """
 
     how: str
@@ -44,6 +45,8 @@ class Kept:
     since: str | None = None
     restoring: bool = False
     carrying: int | None = None
+    carried: Any = None
+    entry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -60,11 +63,13 @@ def load(place: Place) -> Kept | None:
     return Kept.from_json(data) if data else None
 
 
-def remember_signature(place: Place, kept: Kept) -> None:
-    """Note how the kept file looks from outside, so that an unwritten one is recognised without opening it."""
-    seen = signature(Path(kept.path))
+def remember_signature(place: Place, kept: Kept, seen: Signature | None) -> None:
+    """Note how the kept file looked from outside before its rows were read, or while nobody could write.
+
+    So an unwritten one is recognised without opening it. Looked at later, a row that came meanwhile would go unseen.
+    """
     if seen is not None:
-        settled = {"signature": seen.to_json(), "restoring": False, "carrying": None}
+        settled = {"signature": seen.to_json(), "restoring": False, "carrying": None, "carried": None}
         write_json(place.state / "kept.json", {**kept.to_json(), **settled})
 
 
@@ -84,7 +89,7 @@ def stray_changes(place: Place, kept: Kept, *, remember: bool = True) -> Changes
         live.close()
     if not changes.dirty:
         if remember:
-            remember_signature(place, kept)
+            remember_signature(place, kept, now)
         return None
     return changes
 
@@ -93,11 +98,16 @@ def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
     """Replay what was written to the kept file after the swap onto the live file, as one more writer.
 
     Two files change, one after the other. A run that dies in between must not do it again: what the server has made of
-    those rows since would be taken back.
+    those rows since would be taken back. Raises CannotReplay if more was written after such a death.
     """
+    seen = signature(Path(kept.path))
+    now = seen.to_json() if seen is not None else None
+    if kept.carrying is not None and now != kept.carried:
+        what = f"{kept.path} was written to again after a run that was carrying its rows over was cut off"
+        raise CannotReplay(db=place.db, what=what)
 
     def about_to(already: int) -> None:
-        write_json(place.state / "kept.json", {**kept.to_json(), "carrying": already})
+        write_json(place.state / "kept.json", {**kept.to_json(), "carrying": already, "carried": now})
 
     source = LiveFile(Path(kept.path), place.db)
     try:
@@ -115,7 +125,7 @@ def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
     finally:
         source.close()
     fsync_file(Path(kept.base))
-    remember_signature(place, kept)
+    remember_signature(place, kept, seen)
     return done
 
 
@@ -152,7 +162,7 @@ def take_back(place: Place, kept: Kept) -> None:
         for sidecar in sidecars(path):
             sidecar.unlink(missing_ok=True)
         replace_file(fresh, path)
-    remember_signature(place, kept)
+    remember_signature(place, kept, signature(path))
 
 
 def drop(place: Place, kept: Kept) -> None:

@@ -57,14 +57,16 @@ class Place:
         return self.state / "work" / run
 
     def live(self) -> Path:
-        """Return the path of the live file, symlinks resolved; it may not exist.
+        """Return the path of the live file, symlinks resolved; it may not exist."""
+        return Path(os.path.realpath(self.folder / self.entry()))
+
+    def entry(self) -> str:
+        """Return the name of the live file in the folder; it may be that of a symlink.
 
         ``db.toml`` decides; without an entry there, the file with the highest number that fits the pattern.
         """
         name = dbtoml.read(self.toml).get(self.key) if self.toml.exists() else None
-        if name is None:
-            name = self.newest_name() or self.file_name(1)
-        return Path(os.path.realpath(self.folder / name))
+        return name or self.newest_name() or self.file_name(1)
 
     def file_name(self, version: int) -> str:
         return self.pattern.replace("{version}", str(version))

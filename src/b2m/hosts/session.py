@@ -200,8 +200,7 @@ class Session:
         if version is None:
             self.live.forget()
         else:
-            clean = Live(str(path), path.name, True, self.place.file_version(path), path.stat().st_size)
-            self.live.know(version, clean)
+            self.live.know(version, self.live.outside(path))
 
     def settle_publication(self, snapshot: Path, anchor: Anchor) -> None:
         """After a crash: the commit is ours, so its snapshot is the anchor."""
@@ -210,8 +209,8 @@ class Session:
 
     def _name_live(self, path: Path) -> None:
         """Enter the live file into ``db.toml`` if nothing names it there yet: servers read its name from that file."""
-        if path.parent == self.place.folder and path.exists() and self.place.key not in dbtoml.read(self.place.toml):
-            dbtoml.set_entry(self.place.toml, self.place.key, path.name)
+        if path.exists() and self.place.key not in dbtoml.read(self.place.toml):
+            dbtoml.set_entry(self.place.toml, self.place.key, self.place.entry())
 
     # -- the hold ------------------------------------------------------------------------------------------------
 

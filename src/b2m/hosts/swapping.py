@@ -75,6 +75,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
             anchor=anchor.to_json() if anchor else None,
             head=session.work.head.to_json(),
             since=str(session.work.saved) if session.work.saved else None,
+            entry=place.entry(),
         )
     switch = Switch(
         how=how,
@@ -87,6 +88,8 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         anchor=session.work.head.to_json(),
         anchor_file=str(session.work.paths["head"]),
         record=record.to_json() if record else None,
+        old_entry=place.entry() if exists else None,
+        new_entry=place.entry() if exists and how == "stable" else new.name,
     )
     if record is not None:
         # What tells rows that come later from those that are carried over already: it must be there after a power loss.
@@ -94,16 +97,19 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         fsync_file(rows_at_swap)
         rows_at_swap.replace(record.base)
         fsync_folder(keep_folder)
-    _switch(session, switch, session.live.file() if exists else None, expected)
+    seen = _switch(session, switch, session.live.file() if exists else None, expected)
     session.swapped = True
     session.work.paths.pop(name)
     session.work.paths.pop("head")
     if previous is not None and previous.path != str(new):
         session.set_aside = _let_go(place, previous, session.run)
     if record is not None:
-        keeping.remember_signature(place, record)
+        keeping.remember_signature(place, record, seen)
+    shown = session.live.outside(new)
     session.live.replaced(
-        replace(rows, path=str(new), name=new.name, exists=True, file_version=place.file_version(new))
+        replace(
+            rows, path=shown.path, name=shown.name, exists=True, file_version=shown.file_version, linked=shown.linked
+        )
     )
     return new
 
@@ -116,7 +122,8 @@ def rename(session: Session, number: int) -> Path:
     live = session.live.file()
     known = session.live.known()
     journal_mode = live.journal_mode()
-    switch = Switch("rename", str(old), str(new), str(old), old.stat().st_ino, journal_mode)
+    inode, entry = old.stat().st_ino, place.entry()
+    switch = Switch("rename", str(old), str(new), str(old), inode, journal_mode, old_entry=entry, new_entry=new.name)
     with live.reading():
         version = live.version()
     _switch(session, switch, live, version)
@@ -160,6 +167,8 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
         anchor=anchor.to_json() if anchor else None,
         anchor_file=str(anchor_file) if anchor_file else None,
         record=None,
+        old_entry=place.entry(),
+        new_entry=place.entry() if kept.how == "stable" else kept.entry or back.name,
     )
     _switch(session, switch, live, consumed)
     session.swapped = False
@@ -206,13 +215,17 @@ def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Pat
     target.unlink(missing_ok=True)
     copy_file(head, target)
     if base_anchor is not None:
-        rules = CARRY if kept.since else rules
+        # What was believed of the deletions when they were replayed, in steps and under the limits of that day, holds.
+        rules = CARRY if kept.since else replace(rules, max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
         merge.replay(session.place.db, _not_carried(kept, base_anchor), Path(kept.base), target, rules)
     return target
 
 
-def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: int | None) -> None:
-    """Journal, lock, switch, look again, finish; on any failure the old file is live and as it was."""
+def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: int | None) -> Signature | None:
+    """Journal, lock, switch, look again, finish; on any failure the old file is live and as it was.
+
+    Returns how the old file looked while it was locked.
+    """
     place, journal = session.place, session.journal
     journal.append("switch", **switch.to_json())
     if live is None:
@@ -225,7 +238,7 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
                 journal.append("unswitched")
             raise
         journal.append("switched")
-        return
+        return None
     before = signature(Path(switch.staged))
     try:
         assert expected is not None
@@ -241,6 +254,7 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
                 if switch.record is None or not _in_use(Path(switch.new), before):
                     switches.unmake(place, switch)
                     raise
+            seen = signature(live.path) if switch.record is None else signature(Path(switch.record["path"]))
             switches.finish(place, switch)
         faults.point("switch:unlocked")
         if switch.how == "rename":
@@ -254,6 +268,7 @@ def _switch(session: Session, switch: Switch, live: LiveFile | None, expected: i
             switches.revert(place, switch)
             journal.append("unswitched")
         raise
+    return seen
 
 
 def _target(place: Place, old: Path, number: int) -> Path:

@@ -28,7 +28,10 @@ How = Literal["versioned", "stable", "rename"]
 
 @dataclass(frozen=True)
 class Switch:
-    """One switch of the live file; paths are absolute strings, so that the journal can hold it."""
+    """One switch of the live file; paths are absolute strings, so that the journal can hold it.
+
+    The entries are what ``db.toml`` names: a live file may be reached by a symlink with a name of its own.
+    """
 
     how: How
     old: str | None
@@ -40,13 +43,15 @@ class Switch:
     anchor: Mapping[str, Any] | None = None
     anchor_file: str | None = None
     record: Mapping[str, Any] | None = None  # becomes kept.json; None removes it
+    old_entry: str | None = None
+    new_entry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Switch:
-        return cls(**{key: data[key] for key in cls.__dataclass_fields__})
+        return cls(**{key: data[key] for key in cls.__dataclass_fields__ if key in data})
 
 
 def make(place: Place, switch: Switch) -> None:
@@ -67,7 +72,7 @@ def make(place: Place, switch: Switch) -> None:
         os.rename(staged, new)
     fsync_folder(new.parent)
     faults.point("switch:named")
-    dbtoml.set_entry(place.toml, place.key, new.name)
+    dbtoml.set_entry(place.toml, place.key, switch.new_entry or new.name)
 
 
 def made(place: Place, switch: Switch) -> bool:
@@ -91,7 +96,7 @@ def finish(place: Place, switch: Switch) -> None:
         # The file that is live again started from no version: the anchor of its successor is not its own.
         (place.state / "anchor.json").unlink(missing_ok=True)
     if switch.how == "stable" and not _named(place, Path(switch.new)):
-        dbtoml.set_entry(place.toml, place.key, Path(switch.new).name)
+        dbtoml.set_entry(place.toml, place.key, switch.new_entry or Path(switch.new).name)
     if switch.how == "rename":
         return
     if switch.record is not None:
@@ -130,11 +135,12 @@ def unmake(place: Place, switch: Switch) -> None:
         fsync_folder(new.parent)
         return
     if switch.old:
-        dbtoml.set_entry(place.toml, place.key, Path(switch.old).name)
+        dbtoml.set_entry(place.toml, place.key, switch.old_entry or Path(switch.old).name)
 
 
 def _named(place: Place, path: Path) -> bool:
-    return place.toml.exists() and dbtoml.read(place.toml).get(place.key) == path.name
+    name = dbtoml.read(place.toml).get(place.key) if place.toml.exists() else None
+    return name is not None and os.path.realpath(place.folder / name) == os.path.realpath(path)
 
 
 def _parent(path: str) -> Path:

@@ -114,7 +114,8 @@ def _owners(old: apsw.Connection, new: apsw.Connection, pages: list[int]) -> set
 
 
 def _owners_in(conn: apsw.Connection, pages: set[int]) -> set[str]:
-    trees = {str(name): str(table) for name, table in conn.execute("SELECT name, tbl_name FROM main.sqlite_schema")}
+    # A trigger may have the name of another table; it has no tree.
+    trees = {name: table for name, (_, table) in _roots(conn).items()}
     names = {
         str(name)
         for name, page in conn.execute("SELECT name, pageno FROM dbstat('main') WHERE aggregate = FALSE")
