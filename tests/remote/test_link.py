@@ -74,3 +74,21 @@ def test_what_a_login_prints_before_the_hello_is_passed_over() -> None:
     stream = Stream(b"Welcome to prod\n", HELLO[:5], HELLO[5:], pause=0.01)
     assert link(stream)._start("agent")["version"] == "9"
     assert stream.closed, "an agent that speaks another protocol is let go"
+
+
+def test_what_an_agent_says_late_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that warns first lets the reading of standard error begin with the timeout of the first line."""
+    said: deque[bytes | TimeoutError] = deque(
+        [b"bash: warning: setlocale\n", TimeoutError(), b"Traceback\nboom", b"\n", b""]
+    )
+
+    class Errors:
+        def recv_stderr(self, _: int) -> bytes:
+            found = said.popleft()
+            if isinstance(found, TimeoutError):
+                raise found
+            return found
+
+    made = link(Stream(pause=0))
+    made._drain(Errors())
+    assert list(made._errors) == ["bash: warning: setlocale", "Traceback", "boom"]

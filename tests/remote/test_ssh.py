@@ -19,6 +19,7 @@ from b2m import errors
 from b2m.remote import ssh as ssh_module
 from b2m.remote.address import Address
 from b2m.remote.ssh import Ssh
+from tests.e2e.test_full_disk import small_disk
 from tests.support.sshd import Hole, Prod, free_port, new_key
 
 
@@ -110,6 +111,20 @@ def test_a_file_is_put_whole_or_not_at_all(prod_host: Prod, tmp_path: Path) -> N
         assert names(prod_host.home / "put") == ["the file"]
         assert [name for name in names(prod_host.home) if name.startswith(".put")] == []
         assert ssh.run("echo still there", timeout=20).text == "still there"
+
+
+@pytest.mark.parametrize("size", [600_000, 3_000_000])
+def test_a_full_disk_is_told_and_keeps_what_was_there(prod_host: Prod, size: int) -> None:
+    """The answers to the last writes are read by nobody."""
+    folder = prod_host.home / f"small {size}"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"old")
+    with small_disk(folder, 500_000):
+        os.chown(folder, prod_host.uid, -1)
+        with Ssh(prod_host.address()) as ssh, pytest.raises(errors.HostUnreachable, match=r"cannot write .*free space"):
+            ssh.put(os.urandom(size), str(folder / "file"))
+        assert names(folder) == ["file"]
+        assert (folder / "file").read_bytes() == b"old"
 
 
 def test_a_host_without_sftp_says_so(prod_host: Prod) -> None:

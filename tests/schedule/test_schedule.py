@@ -199,6 +199,21 @@ def test_a_block_without_an_end_is_not_guessed() -> None:
         with_block("# b2m ipm@prod of /srv/our ops/50%: begin\n0 3 * * * backup\n", entry(), "")
 
 
+def test_other_peoples_lines_come_back_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = b"# t\xe4glich\r\n0 1 * * * echo \xe2\x80\xa8 \x0c\r\n"
+    (tmp_path / "table").write_bytes(others)
+    (tmp_path / "crontab").write_text(f'#!/bin/sh\n[ "$1" = -l ] && exec cat {tmp_path}/table\ncat >{tmp_path}/table\n')
+    (tmp_path / "crontab").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ours = Crontab()
+    assert not ours.installed(entry())
+    ours.write(entry())
+    assert (tmp_path / "table").read_bytes() == others + ours.text(entry()).encode()
+    assert ours.installed(entry())
+    assert ours.remove(entry())
+    assert (tmp_path / "table").read_bytes() == others
+
+
 @pytest.fixture
 def crontab() -> Iterator[None]:
     """Give the user's crontab back as it was."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ SMALL_WITHIN = 10.0  # seconds: a creator by flags must know when its write cann
 PART_WITHIN = 900.0  # seconds for one part, all tries together: 5 MB at 50 KB/s
 _TRIES = 5
 _SIDE_BY_SIDE = 2
+_LEAVE = 2.0  # seconds that parts under way get to end, when an upload is given up
 _KIND = "application/octet-stream"
 
 
@@ -135,23 +137,41 @@ def _upload_parts(
     sums: list[str] = []
     size = 0
     pending: set[Future[None]] = set()
-    pool = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="b2m upload")
+    stopped = threading.Event()
     try:
         part: Pieces | None = first
         ahead: Pieces | None = second
         while part is not None:
             sums.append(part.sha1())
             size += len(part)
-            pending.add(pool.submit(_upload_part, account, name, identity, len(sums), part, sums[-1]))
+            pending.add(_begun(_upload_part, account, name, identity, len(sums), part, sums[-1], stopped))
             del part
             if len(pending) >= _SIDE_BY_SIDE:
                 pending = _settle(pending)
             part, ahead = (ahead, None) if ahead is not None else (next(rest, None), None)
         while pending:
             pending = _settle(pending)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        # A part under way may take minutes on a slow line: nobody who wants to end waits for that.
+        stopped.set()
+        wait(pending, timeout=_LEAVE)
+        raise
     return sums, size
+
+
+def _begun(work: Callable[..., None], *args: object) -> Future[None]:
+    """Call ``work`` in a thread of its own, which keeps no process from ending, as those of a pool do."""
+    future: Future[None] = Future()
+
+    def act() -> None:
+        try:
+            work(*args)
+            future.set_result(None)
+        except BaseException as error:  # it is raised again by whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=act, name="b2m upload", daemon=True).start()
+    return future
 
 
 def _settle(pending: set[Future[None]]) -> set[Future[None]]:
@@ -161,11 +181,13 @@ def _settle(pending: set[Future[None]]) -> set[Future[None]]:
     return left
 
 
-def _upload_part(account: Account, name: str, identity: str, number: int, part: Pieces, sha1: str) -> None:
+def _upload_part(
+    account: Account, name: str, identity: str, number: int, part: Pieces, sha1: str, stopped: threading.Event
+) -> None:
     def send(session: Session) -> Any:
         return session.upload_part(identity, number, len(part), sha1, part)
 
-    answer, _ = _trying(account, f"cannot write part {number} of {name}", send, PART_WITHIN)
+    answer, _ = _trying(account, f"cannot write part {number} of {name}", send, PART_WITHIN, stopped)
     _check_sha1(account, name, sha1, answer)
 
 
@@ -183,8 +205,13 @@ def _finish(account: Account, name: str, identity: str, sums: list[str], size: i
             raise
 
 
-def _trying(account: Account, doing: str, send: Any, within: float) -> tuple[Any, int]:
-    """Call ``send(session)`` until it succeeds, each time with a fresh upload address; return its answer and tries."""
+def _trying(
+    account: Account, doing: str, send: Any, within: float, stopped: threading.Event | None = None
+) -> tuple[Any, int]:
+    """Call ``send(session)`` until it succeeds, each time with a fresh upload address; return its answer and tries.
+
+    Once ``stopped`` is set, there is no further try.
+    """
     from b2sdk.v3.exception import B2Error, TooManyRequests
 
     from b2m.buckets.b2_http import pause_after
@@ -195,12 +222,16 @@ def _trying(account: Account, doing: str, send: Any, within: float) -> tuple[Any
                 return send(session), attempt
             except B2Error as error:
                 again = error.should_retry_upload() or isinstance(error, TooManyRequests)
-                if attempt == _TRIES or not again or str(error).startswith("501"):
+                given_up = attempt == _TRIES or (stopped is not None and stopped.is_set())
+                if given_up or not again or str(error).startswith("501"):
                     raise
                 pause = pause_after(error, attempt)
                 if pause >= session.deadlines.left():
                     raise
-                time.sleep(pause)
+                if stopped is None:
+                    time.sleep(pause)
+                elif stopped.wait(pause):
+                    raise
         raise AssertionError("unreachable")
 
     return account.call(doing, until_sent, needs="writeFiles", within=max(within, 1.0))

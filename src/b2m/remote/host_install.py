@@ -162,7 +162,7 @@ def main() -> None:
     os.umask(0o077)
     try:
         print(install(Path.home() / ".b2m", name, token, mode == "offline"))
-    except (Failed, OSError, tarfile.TarError, ValueError) as error:
+    except (Failed, OSError, EOFError, tarfile.TarError, ValueError) as error:
         print(f"failed: {error}")
         sys.exit(1)
 

@@ -175,13 +175,18 @@ class Link:
         return errors.HostUnreachable(host=self.host, what=what + self.host)
 
     def _drain(self, stream: Any) -> None:
-        try:
-            rest = b""
-            while data := stream.recv_stderr(4096):
-                *whole, rest = (rest + data).split(b"\n")
-                self._errors.extend(line.decode(errors="replace") for line in whole if line.strip())
-        except OSError:
-            return
+        rest = b""
+        while True:
+            try:
+                data = stream.recv_stderr(4096)
+            except TimeoutError:
+                continue  # the stream's timeout is that of the first line, and for others than us
+            except OSError:
+                return
+            if not data:
+                return
+            *whole, rest = (rest + data).split(b"\n")
+            self._errors.extend(line.decode(errors="replace") for line in whole if line.strip())
 
     def _on_message(self, message: Message) -> bool:
         """Make creates for the agent; called by the thread that listens."""

@@ -6,6 +6,7 @@ So cron starts the line at every quarter of an hour that may be the right one, a
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ class Crontab:
         return "\n".join([_begin(entry), about, line, _end(entry), ""])
 
     def installed(self, entry: Entry) -> bool:
-        return shutil.which("crontab") is not None and _begin(entry) in _read().splitlines()
+        return shutil.which("crontab") is not None and _begin(entry) in _read().split("\n")
 
     def write(self, entry: Entry) -> None:
         zone = entry.schedule.tz
@@ -52,7 +53,7 @@ class Crontab:
 
 def with_block(crontab: str, entry: Entry, block: str) -> str:
     """Return a crontab with an entry's lines in the place of its earlier ones, or at the end; TaskFailed."""
-    lines = crontab.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", crontab)
     plain = [line.rstrip("\n") for line in lines]
     begin, end = _begin(entry), _end(entry)
     if begin not in plain:
@@ -110,26 +111,30 @@ def _escaped(command: str) -> str:
 def _read() -> str:
     done = _crontab("-l")
     if done.returncode == 0:
-        return done.stdout
-    if "no crontab for" in done.stderr:
+        return _text(done.stdout)
+    if b"no crontab for" in done.stderr:
         return ""
-    raise errors.TaskFailed(what=f"crontab -l: {done.stderr.strip()}")
+    raise errors.TaskFailed(what=f"crontab -l: {_text(done.stderr).strip()}")
 
 
 def _install(text: str) -> None:
     done = _crontab("-", text)
     if done.returncode:
-        raise errors.TaskFailed(what=f"crontab: {done.stderr.strip()}; nothing was installed")
+        raise errors.TaskFailed(what=f"crontab: {_text(done.stderr).strip()}; nothing was installed")
 
 
-def _crontab(argument: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def _text(said: bytes) -> str:
+    """Other people's lines may be in any encoding, and must come back as they are."""
+    return said.decode(errors="surrogateescape")
+
+
+def _crontab(argument: str, text: str | None = None) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
             ["crontab", argument],
-            input=text,
+            input=None if text is None else text.encode(errors="surrogateescape"),
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
-            text=True,
             timeout=30,
             check=False,
         )
