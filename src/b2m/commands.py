@@ -32,6 +32,7 @@ from b2m.report import Recap
 from b2m.run import Run
 from b2m.sqlite.snapshot import copy_file
 from b2m.state import Verdict, classify
+from b2m.sync import check_file_system
 from b2m.versions import log, pack
 
 
@@ -87,6 +88,7 @@ def download(target: Target, events: Events, *, version: int | None, discard: bo
         same = facts.anchor is not None and facts.anchor.number == wanted and facts.in_bucket.ancestry == "ok"
         if same and facts.live.exists and not facts.live.dirty:
             return ended(found, run, engine, Verdict("up_to_date"), lambda: None, command="download")
+        check_file_system(run)
         service = target.service.name if target.service else None
         steps = [Work("Get the version", Download.model_validate({"version": wanted}))]
         if facts.live.exists:

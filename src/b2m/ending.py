@@ -110,8 +110,8 @@ def carry_strays(found: Opened, *, discard: bool = False) -> None:
     except errors.Refused as error:
         if not discard:
             raise errors.StrayRows(db=found.target.db, path=kept.path, what=error) from error
-        keeping.forget(session.place)
         aside = keeping.set_aside(session.place, kept, session.run)
+        keeping.forget(session.place)
         found.events.warn(f"{found.target.db}: {kept.path}, with what was written to it, is {aside} now")
 
 

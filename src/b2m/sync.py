@@ -210,7 +210,8 @@ def _work(found: Opened, run: Run, engine: Engine, options: Options) -> None:
         if verdict.state != "up_to_date":
             check_space(run)
             check_owner(run)
-            check_file_system(run)
+            if verdict.state == "outdated_db":
+                check_file_system(run)
             engine.apply(target.tasks(verdict.state), state=verdict.state)
 
 
@@ -257,7 +258,7 @@ def check_file_system(run: Run) -> None:
     """Refuse before anything is done if no file could take live's place under the name that it keeps, in one step."""
     place = run.session.place
     path = place.live()
-    if place.versioned or not path.exists() or path.stat().st_dev == place.state.stat().st_dev:
+    if place.versioned or not path.parent.exists() or path.parent.stat().st_dev == place.state.stat().st_dev:
         return
     what = f"it is on another file system than {place.folder}, so no file from there can take its place at once"
     raise errors.Unreadable(db=run.target.db, path=path, what=f"{what}: name its own folder in inventory.yaml")

@@ -557,11 +557,58 @@ def test_a_file_of_one_name_on_another_disk_is_refused_before_the_server_is_aske
     with small_disk(store, 64 << 20):
         shutil.move(world.prod / "ipm.db", store / "ipm.db")
         (world.prod / "ipm.db").symlink_to("../store/ipm.db")
+        told = f"{store}/ipm.db: it is on another file system than {world.prod}, so no file from there"
         with world.serving():
             done = world.sync()
-        assert done.code == 8, done
-        assert f"{store}/ipm.db: it is on another file system than {world.prod}, so no file from there" in done.out
-        assert done.recap["holds"] == 0
+            assert done.code == 8, done
+            assert told in done.out
+            assert done.recap["holds"] == 0
+            assert told in world.b2m("download", "--db", "ipm", "--host", "prod").err
+
+
+def test_a_file_of_one_name_on_another_disk_is_published(copied: Copy) -> None:
+    """Nothing takes its place for that."""
+    world = copied("team")
+    keep_its_name(world)
+    store = world.prod.parent / "store"
+    store.mkdir()
+    with small_disk(store, 64 << 20):
+        shutil.move(world.prod / "ipm.db", store / "ipm.db")
+        (world.prod / "ipm.db").symlink_to("../store/ipm.db")
+        world.insert("prod", "mine")
+        done = world.sync()
+        assert (done.code, done.recap["after"], done.recap["holds"]) == (0, "up_to_date", 0)
+    assert "mine" in world.slugs(world.restored())
+
+
+def test_a_link_that_leads_elsewhere_by_now_is_not_named_by_a_rollback(copied: Copy) -> None:
+    world = copied("behind")
+    live, link = world.live(), world.prod / "current.db"
+    link.symlink_to(live.name)
+    world.change("prod/dbs/db.toml", live.name, link.name)
+    with world.serving():
+        assert world.sync().code == 0
+        link.unlink()
+        link.symlink_to(world.live().name)
+        done = world.b2m("rollback", "--db", "ipm", "--host", "prod")
+        assert done.code == 0, done
+        assert world.serves_within(5)
+    assert world.live() == live
+
+
+def test_the_first_file_comes_to_where_a_link_leads_and_the_link_is_named(copied: Copy) -> None:
+    world = copied("behind")
+    keep_its_name(world)
+    folder = world.folder("ben")
+    shutil.rmtree(folder)
+    (folder.parent / "store").mkdir(parents=True)
+    folder.mkdir()
+    (folder / "ipm.db").symlink_to("../store/other.sqlite")
+    done = world.b2m("download", "--db", "ipm", "--host", "ben")
+    assert done.code == 0, done
+    assert (folder / "db.toml").read_text() == '[db]\nipmdb = "ipm.db"\n'
+    assert "from-ann" in world.slugs(folder.parent / "store" / "other.sqlite")
+    assert world.status("ben")["state"] == "up_to_date"
 
 
 def test_the_rest_of_db_toml_stays_as_it_is(copied: Copy) -> None:

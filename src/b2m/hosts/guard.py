@@ -113,8 +113,9 @@ def main(argument: str) -> None:
                 for act in recover_host(place):
                     _log(place, act)
                 break
-            except Exception:
+            except Exception as error:
                 _log(place, traceback.format_exc())
+                _log(place, f"{type(error).__name__}: {error}")
             if pause is not None:
                 time.sleep(pause)
 

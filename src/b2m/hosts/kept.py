@@ -6,18 +6,19 @@ the rows it had at the swap, so whatever differs now was written after, and belo
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from b2m.errors import CannotReplay, UnknownFormat
+from b2m.errors import UnknownFormat
 from b2m.hosts.place import Place, fsync_folder, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile, sidecars
-from b2m.sqlite.merge import Replay, Rules, replay
+from b2m.sqlite.merge import Rules, replay
 from b2m.sqlite.signature import Signature, signature
-from b2m.sqlite.snapshot import copy_file
+from b2m.sqlite.snapshot import copy_file, snapshot
 from b2m.sqlite.swap import fsync_file, prepare, replace_file
 
 FORMAT = 1
@@ -29,8 +30,8 @@ class Kept:
 
     ``since`` is a copy of the kept file whose rows its successor was not given; None if it was given all.
     ``restoring``: rows of the successor were being carried back onto the kept file when the run was cut off.
-    ``carrying``: rows written to the kept file were about to be committed to live when the run was cut off; so many of
-    them stood there already, and the file looked like ``carried``.
+    ``carrying``: rows written to the kept file, those of ``goal``, were about to be committed to live when the run was
+    cut off; so many of them stood there already.
     ``entry`` is the name by which ``db.toml`` named it.
     """
 
@@ -45,7 +46,6 @@ class Kept:
     since: str | None = None
     restoring: bool = False
     carrying: int | None = None
-    carried: Any = None
     entry: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def remember_signature(place: Place, kept: Kept, seen: Signature | None) -> None
     So an unwritten one is recognised without opening it. Looked at later, a row that came meanwhile would go unseen.
     """
     if seen is not None:
-        settled = {"signature": seen.to_json(), "restoring": False, "carrying": None, "carried": None}
+        settled = {"signature": seen.to_json(), "restoring": False, "carrying": None}
         write_json(place.state / "kept.json", {**kept.to_json(), **settled})
 
 
@@ -94,38 +94,40 @@ def stray_changes(place: Place, kept: Kept, *, remember: bool = True) -> Changes
     return changes
 
 
-def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> Replay:
+def goal(kept: Kept) -> Path:
+    """Where the state of the kept file is saved whose rows are being carried over."""
+    return Path(f"{kept.base}.goal")
+
+
+def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> None:
     """Replay what was written to the kept file after the swap onto the live file, as one more writer.
 
-    Two files change, one after the other. A run that dies in between must not do it again: what the server has made of
-    those rows since would be taken back. Raises CannotReplay if more was written after such a death.
+    Two files change, live and then ``base``. A run that dies in between must not do it again: what the server has made
+    of those rows since would be taken back. Nor may rows that come later pass for carried: so what is carried over is
+    a copy of the kept file, which takes the place of ``base`` when live has its rows.
     """
+    if kept.carrying is not None and goal(kept).exists():
+        kept = _carry(place, kept, live, rules)
     seen = signature(Path(kept.path))
-    now = seen.to_json() if seen is not None else None
-    if kept.carrying is not None and now != kept.carried:
-        what = f"{kept.path} was written to again after a run that was carrying its rows over was cut off"
-        raise CannotReplay(db=place.db, what=what)
-
-    def about_to(already: int) -> None:
-        write_json(place.state / "kept.json", {**kept.to_json(), "carrying": already, "carried": now})
-
     source = LiveFile(Path(kept.path), place.db)
     try:
-        done = replay(
-            place.db,
-            Path(kept.base),
-            source,
-            live,
-            rules,
-            forward=Path(kept.base),
-            shared=True,
-            about_to=about_to,
-            cut_off=kept.carrying,
-        )
+        snapshot(source, goal(kept))
     finally:
         source.close()
-    fsync_file(Path(kept.base))
+    kept = _carry(place, replace(kept, carrying=None), live, rules)
     remember_signature(place, kept, seen)
+
+
+def _carry(place: Place, kept: Kept, live: Path, rules: Rules) -> Kept:
+    def about_to(already: int) -> None:
+        write_json(place.state / "kept.json", {**kept.to_json(), "carrying": already})
+
+    base = Path(kept.base)
+    fsync_file(goal(kept))
+    replay(place.db, base, goal(kept), live, rules, shared=True, about_to=about_to, cut_off=kept.carrying)
+    replace_file(goal(kept), base)
+    done = replace(kept, carrying=None)
+    write_json(place.state / "kept.json", done.to_json())
     return done
 
 
@@ -137,11 +139,22 @@ def set_aside(place: Place, kept: Kept, run: str) -> Path:
     for suffix in ("-wal", "-journal", ""):
         there = path.with_name(path.name + suffix)
         if there.exists():
-            there.replace(aside.with_name(aside.name + suffix))
+            _move(there, aside.with_name(aside.name + suffix))
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     fsync_folder(aside.parent)
     Path(kept.base).unlink(missing_ok=True)
     return aside
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a file, or copy it to another file system: a live file may have been a link to one."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_file(source, target)
+        source.unlink()
 
 
 def forget(place: Place) -> None:

@@ -115,7 +115,7 @@ class Session:
         rehearsals.sweep(self.place)
         kept = keeping.load(self.place)
         anchors.sweep(self.place, keep=_underived(kept))
-        bases = {Path(kept.base)} if kept else set()
+        bases = {Path(kept.base), keeping.goal(kept)} if kept else set()
         for path in (self.place.state / "kept").glob("*"):
             if kept is None or (path not in bases and path != Path(kept.path)):
                 path.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def swap(session: Session, name: str, number: int, rows: Live) -> Path:
         anchor_file=str(session.work.paths["head"]),
         record=record.to_json() if record else None,
         old_entry=place.entry() if exists else None,
-        new_entry=place.entry() if exists and how == "stable" else new.name,
+        new_entry=place.entry() if how == "stable" else new.name,
     )
     if record is not None:
         # What tells rows that come later from those that are carried over already: it must be there after a power loss.
@@ -147,7 +147,7 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
     else:
         if keeping.stray_changes(place, kept) is not None:
             # What was written to it stays in it; but if this is cut off, they must be in its successor too.
-            keeping.carry_strays(place, kept, failed, merge.Rules(merge.Rule("theirs")))
+            keeping.carry_strays(place, kept, failed, replace(CARRY, default=merge.Rule("theirs")))
         write_json(place.state / "kept.json", {**kept.to_json(), "restoring": True})
         done = merge.replay(place.db, base, live, back, CARRY)
         assert done.data_version is not None
@@ -168,13 +168,19 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
         anchor_file=str(anchor_file) if anchor_file else None,
         record=None,
         old_entry=place.entry(),
-        new_entry=place.entry() if kept.how == "stable" else kept.entry or back.name,
+        new_entry=place.entry() if kept.how == "stable" else _entry_of(place, back, kept),
     )
     _switch(session, switch, live, consumed)
     session.swapped = False
     Path(kept.base).unlink(missing_ok=True)
     session.live.close()
     return Path(switch.new)
+
+
+def _entry_of(place: Place, file: Path, kept: Kept) -> str:
+    """Return a name that leads from the folder to a kept file: a link that ``db.toml`` had may lead elsewhere now."""
+    names = (kept.entry, file.name, os.path.relpath(file, place.folder))
+    return next(name for name in names if name is not None and os.path.realpath(place.folder / name) == str(file))
 
 
 def origin(
