@@ -235,6 +235,33 @@ def test_settings_of_the_inventory(root: Path, old: str, new: str, what: str | N
     assert [one.what.split(":")[0] for one in found.warnings] == ([what, HELD] if what else [])
 
 
+KEYS = "    key_id: $ID\n    key: $KEY\n"
+S3 = f"    type: s3\n    url: s3://acme/b2m\n    endpoint: https://s3.one.example\n    region: eu\n{KEYS}"
+B2 = f"    type: b2\n    url: b2://acme/b2m\n{KEYS}"
+LOCKS = "    locks:\n      url: b2://acme-locks\n      key_id: $LOCKS_ID\n      key: $LOCKS_KEY\n"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "after", "name", "was", "now"),
+    [
+        (S3, S3.replace("one", "two"), "bucket", "s3://acme/b2m at https://s3.one.example", "https://s3.two.example"),
+        (B2 + LOCKS, B2, "locks", "b2://acme-locks", "none"),
+        ("    type: folder\n    path: /srv/bucket\n", B2, "bucket", "/srv/bucket", "b2://acme/b2m"),
+    ],
+    ids=["s3", "b2", "folder"],
+)
+def test_a_bucket_in_any_store_is_compared(
+    tmp_path: Path, bucket: str, after: str, name: str, was: str, now: str
+) -> None:
+    folder = "    type: folder\n    path: /srv/bucket\n"
+    root = repository(tmp_path / "repository", {**FILES, "inventory.yaml": changed(INVENTORY, (folder, bucket))})
+    commit(root, {"inventory.yaml": changed(INVENTORY, (folder, after))})
+    ((one, _),) = review(str(root)).databases[0].changed
+    assert (one.name, one.weaker) == (name, name == "locks")
+    assert was in one.before
+    assert now in one.after
+
+
 def test_a_secret_is_told_by_its_place_and_never_printed(root: Path) -> None:
     secret = "hunter2hunter2"
     key = ("tone: calm", f"tone: calm\n  api_key: {secret}")

@@ -147,6 +147,25 @@ def test_a_new_column_hides_no_changed_row(base: Path, make: Make) -> None:
     assert compare(base, new).tables == {"t": Counts(updated=1)}
 
 
+def test_a_table_whose_every_column_has_another_name_is_counted_anew(make: Make) -> None:
+    base = make("base", "CREATE TABLE tag(name TEXT PRIMARY KEY)", "INSERT INTO tag VALUES ('a'), ('b')")
+    new = make("new", "ALTER TABLE tag RENAME COLUMN name TO label", "INSERT INTO tag VALUES ('c')", copy=base)
+    found = compare(base, new)
+    assert (found.tables["tag"], found.base_rows["tag"]) == (Counts(inserted=3, deleted=2), 2)
+    assert found.schema_changed
+    assert list(rows(base, new, "tag")) == []
+
+
+def test_declarations_in_another_encoding_are_read(make: Make, tmp_path: Path) -> None:
+    base = make("base", "CREATE TABLE t(id INTEGER PRIMARY KEY /* gr\u00fc\u00dfe */)", "INSERT INTO t VALUES (1)")
+    data = base.read_bytes()
+    assert data.count("gr\u00fc\u00dfe".encode()) == 1
+    (tmp_path / "latin.db").write_bytes(data.replace("gr\u00fc\u00dfe".encode(), b"gr\xfc\xdf  e"))
+    assert not compare(tmp_path / "latin.db", make("same", copy=tmp_path / "latin.db")).dirty
+    found = compare(base, tmp_path / "latin.db")
+    assert found.schema_changed
+
+
 def test_rows_of_added_and_dropped_tables_are_counted(base: Path, make: Make) -> None:
     new = make("new", "CREATE TABLE added AS SELECT 1 AS a UNION SELECT 2", "DROP TABLE pair", copy=base)
     found = compare(base, new)

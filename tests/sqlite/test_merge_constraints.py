@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from b2m.errors import Conflict
+from b2m.errors import CannotReplay, Conflict, VerifyFailed
 from b2m.sqlite.diff import Counts, compare
 from b2m.sqlite.merge import Rule, Rules
 from b2m.sqlite.rules import OnConflict
+from b2m.sqlite.verify import check_foreign_keys
 from tests.sqlite.conftest import Make
 from tests.sqlite.outsider import query
 from tests.sqlite.three import T, Three
@@ -166,3 +167,53 @@ class TestForeignKeys:
         three = Three(make, *self.START)
         done = three.merge("INSERT INTO child VALUES (11, 3, 'three'); INSERT INTO parent VALUES (3, 'three')")
         assert done.total == Counts(inserted=2)
+
+    @pytest.mark.parametrize(
+        ("start", "ours", "theirs"),
+        [
+            (
+                "CREATE TABLE p(n TEXT PRIMARY KEY COLLATE NOCASE); CREATE TABLE c(id INTEGER PRIMARY KEY, "
+                "r TEXT REFERENCES p); INSERT INTO p VALUES ('a'), ('b')",
+                "DELETE FROM p WHERE n = 'a'",
+                "INSERT INTO c VALUES (1, 'A')",
+            ),
+            (
+                "CREATE TABLE p(n TEXT PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, r INTEGER REFERENCES p); "
+                "INSERT INTO p VALUES ('01'), ('1')",
+                "DELETE FROM p WHERE n = '1'",
+                "INSERT INTO c VALUES (1, 1)",
+            ),
+            (
+                "CREATE TABLE p(n INTEGER PRIMARY KEY); CREATE TABLE c(id INTEGER PRIMARY KEY, r REFERENCES p); "
+                "INSERT INTO p VALUES (1), (2)",
+                "DELETE FROM p WHERE n = 1",
+                "INSERT INTO c VALUES (1, '1')",
+            ),
+            (
+                "CREATE TABLE p(n INTEGER PRIMARY KEY); CREATE TABLE c(k TEXT PRIMARY KEY, r INT REFERENCES p) "
+                "WITHOUT ROWID; INSERT INTO p VALUES (1); INSERT INTO c VALUES ('old', 77)",
+                "DELETE FROM c WHERE k = 'old'; INSERT INTO c VALUES ('new', 1)",
+                "DELETE FROM p",
+            ),
+            (
+                'CREATE TABLE "Ä"(n INTEGER PRIMARY KEY); CREATE TABLE "ä"(n INTEGER PRIMARY KEY); '
+                'CREATE TABLE c(id INTEGER PRIMARY KEY, r INT REFERENCES "Ä"); INSERT INTO "Ä" VALUES (1); '
+                'INSERT INTO "ä" VALUES (1)',
+                'DELETE FROM "Ä"',
+                "INSERT INTO c VALUES (1, 1)",
+            ),
+        ],
+        ids=["a collation", "a text as number", "a number as text", "rows without rowid", "letters beyond ASCII"],
+    )
+    def test_a_parent_is_what_sqlite_takes_for_one(self, make: Make, start: str, ours: str, theirs: str) -> None:
+        three = Three(make, *start.split("; "))
+        with pytest.raises(Conflict, match=r"its row in . is gone"):
+            three.merge(ours, theirs)
+        assert three.untouched()
+
+    def test_keys_that_sqlite_cannot_check_are_refused(self, make: Make) -> None:
+        three = Three(make, "CREATE TABLE p(a)", "CREATE TABLE c(id INTEGER PRIMARY KEY, r REFERENCES p(a))")
+        with pytest.raises(CannotReplay, match=r"its foreign keys cannot be checked: .*foreign key mismatch"):
+            three.merge("INSERT INTO c VALUES (1, 1)")
+        with pytest.raises(VerifyFailed, match=r"its foreign keys cannot be checked: .*foreign key mismatch"):
+            check_foreign_keys(three.base)

@@ -52,6 +52,31 @@ class TestRefusals:
         assert str(caught.value) == f"ipm: {what}; b2m cannot replay that yet, so nothing was changed"
         assert three.untouched()
 
+    def test_name_a_trigger_that_has_not_seen_the_rows(self, make: Make) -> None:
+        """An index for a search, kept by triggers that the newer version brought, would lack the rows for ever."""
+        three = Three(make, *T)
+        index = "CREATE VIRTUAL TABLE found USING fts5(a, content='t', content_rowid='id')"
+        trigger = "CREATE TRIGGER seen AFTER INSERT ON {} BEGIN INSERT INTO found(rowid, a) VALUES (new.id, new.a)"
+        made = [index, trigger.format("T") + "; END"]
+        ours = make("ours", "INSERT INTO t VALUES (3, 'x', 'y')", copy=three.base)
+        onto = make("onto", *made, copy=three.base)
+        with pytest.raises(
+            CannotReplay, match="t has changed rows, and the newer version has another trigger on it, seen"
+        ):
+            replay("ipm", three.base, ours, onto, Rules())
+        with_it = make("with it", *made, copy=three.base)
+        ours = make("ours with it", "INSERT INTO t VALUES (3, 'x', 'y')", copy=with_it)
+        onto = make("without it", "DROP TRIGGER seen", copy=with_it)
+        with pytest.raises(CannotReplay, match="the virtual table found changed"):
+            replay("ipm", with_it, ours, onto, Rules())
+
+    def test_a_trigger_that_the_newer_version_dropped_stands_in_no_way(self, make: Make) -> None:
+        trigger = "CREATE TRIGGER seen AFTER INSERT ON t BEGIN INSERT INTO log(what) VALUES (new.a); END"
+        base = make("base", *T, "CREATE TABLE log(id INTEGER PRIMARY KEY, what)", trigger)
+        ours = make("ours", "INSERT INTO t VALUES (3, 'x', 'y')", copy=base)
+        onto = make("onto", "DROP TRIGGER seen", copy=base)
+        assert replay("ipm", base, ours, onto, Rules()).total == Counts(inserted=2)
+
     @pytest.mark.parametrize(
         "start", ["CREATE TABLE k(a)", "CREATE TABLE k(a TEXT PRIMARY KEY)", "CREATE VIRTUAL TABLE k USING fts5(a)"]
     )

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from b2m.errors import TooManyDeletes
 from b2m.sqlite.diff import compare
 from b2m.sqlite.live import LiveFile
-from b2m.sqlite.merge import Rules, replay
+from b2m.sqlite.merge import Rules, check_deletes, replay
 from b2m.sqlite.pages import changed_tables, changed_tables_live
 from b2m.sqlite.snapshot import snapshot
 from tests.sqlite.conftest import Make
@@ -69,6 +70,33 @@ def test_a_trigger_that_is_called_as_another_table_hides_nothing(make: Make) -> 
     onto = make("onto", "INSERT INTO users VALUES (2)", copy=base)
     with LiveFile(new, "ipm") as live:
         assert replay("ipm", base, live, onto, Rules()).counts["audit"].inserted == 1
+
+
+def test_a_dropped_table_is_named_though_its_pages_stay_as_they_were(make: Make) -> None:
+    """Its pages go to the free list, and with room there none of them is written."""
+    fill = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < {}) SELECT i, {} FROM r"
+    base = make(
+        "base",
+        "CREATE TABLE junk(id INTEGER PRIMARY KEY, v)",
+        f"INSERT INTO junk {fill.format(2000, 'zeroblob(900)')}",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+        f"INSERT INTO t {fill.format(20_000, 'i')}",
+        "DROP TABLE junk",
+    )
+    new = make("new", "DROP TABLE t", copy=base)
+    found = compare(base, new)
+    assert found.tables["t"].deleted == 20_000
+    with pytest.raises(TooManyDeletes):
+        check_deletes("ipm", found, Rules())
+
+
+@pytest.mark.parametrize("hides", ["CREATE TABLE DBStat(id INTEGER PRIMARY KEY)", "CREATE VIEW dbstat AS SELECT 1"])
+def test_a_table_that_hides_sqlites_own_hides_no_change(make: Make, hides: str) -> None:
+    base = make("base", *START, hides)
+    new = make("new", "UPDATE a SET v = 'x' WHERE id = 1500", copy=base)
+    assert compare(base, new).tables["a"].updated == 1
+    with LiveFile(new, "ipm") as live:
+        assert compare(base, live).tables["a"].updated == 1
 
 
 def test_a_schema_change_is_named_as_such(base: Path, make: Make) -> None:

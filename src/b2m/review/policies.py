@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from b2m.project import MergeRule, Policy, Target
 from b2m.review.steps import hidden
@@ -88,7 +89,8 @@ def settings(target: Target) -> dict[str, str]:
         "file": target.file,
         "key": target.key,
         "direction": target.direction,
-        "bucket": f"{target.bucket_name} ({target.bucket['path']})",
+        "bucket": f"{target.bucket_name} ({_place(target.bucket)})",
+        "locks": (target.bucket.get("locks") or {}).get("url", "none"),
         "folder": str(target.folder),
         "service": service.name if service else "none",
     }
@@ -99,6 +101,12 @@ def settings(target: Target) -> dict[str, str]:
         found["start_timeout"], found["stop_timeout"] = seconds(service.start_timeout), seconds(service.stop_timeout)
     # Which Python runs b2m says nothing about the project.
     return {name: value.replace(sys.executable, "{{ python }}") for name, value in found.items()}
+
+
+def _place(bucket: Mapping[str, Any]) -> str:
+    """Where a bucket is: its path or address, and the store that is asked for it."""
+    store = bucket.get("endpoint") or bucket.get("realm")
+    return f"{bucket.get('path') or bucket['url']}{f' at {store}' if store not in (None, 'production') else ''}"
 
 
 def changed_settings(before: Target, after: Target) -> Iterator[Changed]:
@@ -121,6 +129,8 @@ def _meaning(name: str, now: str, before: Target, after: Target) -> tuple[str, b
     if name in ("start_timeout", "stop_timeout") and before.service and after.service:
         longer = getattr(after.service, name) > getattr(before.service, name)
         return f"the server may take {'longer' if longer else 'less long'}, and a hold with it", longer
+    if name == "locks" and now == "none":
+        return "versions are published by flags, which takes longer and trusts in the order that the store keeps", True
     if name in ("bucket", "folder", "file"):
         return "what is at the old place stays there, and is not looked for", False
     return "", False

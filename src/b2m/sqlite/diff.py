@@ -136,6 +136,9 @@ def _table_changes(pair: Pair, before: Table | None, after: Table | None) -> tup
         rows = count_rows(pair, pair.old, before)
         return Counts(deleted=rows), rows
     names = tuple(name for name in after.values if name in before.values)
+    if not names:
+        rows = count_rows(pair, pair.old, before)
+        return Counts(inserted=count_rows(pair, pair.new, after), deleted=rows), rows
     if not before.comparable or not after.comparable or before.key != after.key:
         counts = surplus(pair, replace(after, key=(), key_collations=()), names)
     else:
@@ -193,6 +196,8 @@ def _rows_of(pair: Pair, label: str) -> Generator[RowChange, None, None]:
         if before is None or after is None or after.label != label or after.virtual:
             continue
         names = tuple(each for each in after.values if each in before.values)
+        if not names:
+            continue
         if after.comparable and before.comparable and before.key == after.key:
             yield from _keyed_rows(pair, after, names)
         else:

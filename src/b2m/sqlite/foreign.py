@@ -10,7 +10,8 @@ import apsw
 from b2m.sqlite.connect import quote_name
 from b2m.sqlite.decide import Plan
 from b2m.sqlite.rowsql import column, qualified
-from b2m.sqlite.schema import Schema
+from b2m.sqlite.schema import Schema, Table, folded
+from b2m.sqlite.values import Value
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,40 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Violation:
-    """A row of `table` whose parent row is missing; rowid is None in tables without."""
+    """A row of `table` whose parent row is missing; rowid is None in tables without, `key` is known if asked for."""
 
     table: str
     rowid: int | None
     parent: str
     number: int
+    columns: tuple[str, ...] = ()
+    key: tuple[Value, ...] = ()
 
     def __str__(self) -> str:
         row = "a row" if self.rowid is None else f"row {self.rowid}"
         return f"{row} of {self.table} has no parent in {self.parent}"
 
 
-def violations(conn: apsw.Connection, tables: Iterable[str] | None = None) -> Iterator[Violation]:
-    """Check whole tables, all of them if none are named."""
-    if tables is None:
-        yield from _check(conn, "PRAGMA main.foreign_key_check")
-        return
+def violations(conn: apsw.Connection) -> Iterator[Violation]:
+    """Check all tables."""
+    yield from _check(conn, "PRAGMA main.foreign_key_check")
+
+
+def violations_in(conn: apsw.Connection, tables: Iterable[Table], keys: list[ForeignKey]) -> Iterator[Violation]:
+    """Check whole tables, and tell each row from any other."""
     for table in tables:
-        yield from _check(conn, f"PRAGMA main.foreign_key_check({quote_name(table)})")
+        found = _check(conn, f"PRAGMA main.foreign_key_check({quote_name(table.name)})")
+        if table.rowid:
+            yield from found
+            continue
+        # SQLite says how many, and not which.
+        broken = {each.number for each in found}
+        for key in keys:
+            if key.child == table.name and key.number in broken:
+                what = ", ".join(column("y", name) for name in table.key)
+                sql = f"SELECT {what} FROM {qualified('main', table.name)} AS y WHERE {_missing(key, 'y')}"
+                for row in conn.execute(sql):
+                    yield Violation(table.name, None, key.parent, key.number, table.key, tuple(row))
 
 
 def _check(conn: apsw.Connection, sql: str) -> Iterator[Violation]:
@@ -55,14 +71,14 @@ def _check(conn: apsw.Connection, sql: str) -> Iterator[Violation]:
 def foreign_keys(conn: apsw.Connection, schema: Schema) -> list[ForeignKey]:
     """List every foreign key of the main database whose columns can be named."""
     found = []
-    by_name = {name.lower(): table for name, table in schema.tables.items()}
+    by_name = {folded(name): table for name, table in schema.tables.items()}
     for table in schema.tables.values():
         if table.virtual:
             continue
         rows = conn.execute(f"PRAGMA main.foreign_key_list({quote_name(table.name)})").fetchall()
         for number in sorted({int(str(row[0])) for row in rows}):
             parts = sorted((row for row in rows if row[0] == number), key=lambda row: int(str(row[1])))
-            parent = by_name.get(str(parts[0][2]).lower())
+            parent = by_name.get(folded(str(parts[0][2])))
             named = tuple(str(row[4]) for row in parts if row[4] is not None)
             target = named or (parent.key if parent else ())
             columns = tuple(str(row[3]) for row in parts)
@@ -82,17 +98,38 @@ def suspects(conn: apsw.Connection, keys: list[ForeignKey], plans: list[Plan], s
         if (
             not nameable
             or (as_child and _orphans(conn, key, as_child))
-            or (as_parent and _left_behind(conn, key, as_parent))
+            or (as_parent and _left_behind(conn, key, as_parent, schema))
         ):
             found.add(key.child)
     return sorted(found)
 
 
+def _alike(key: ForeignKey, schema: Schema) -> bool:
+    """Whether the values of both sides compare alike: else what refers to a value is not all that equals it here."""
+    child, parent = (
+        {folded(each.name): (_affinity(each.type), folded(each.collation)) for each in schema.tables[name].columns}
+        for name in (key.child, key.parent)
+    )
+    pairs = zip(key.child_columns, key.parent_columns, strict=True)
+    return all(child.get(folded(one)) == parent.get(folded(other)) for one, other in pairs)
+
+
+def _affinity(declared: str) -> str:
+    """Return the affinity of a declared type, those of numbers as one (https://sqlite.org/datatype3.html)."""
+    type_ = folded(declared)
+    if "int" in type_:
+        return "number"
+    if any(word in type_ for word in ("char", "clob", "text")):
+        return "text"
+    return "blob" if not type_ or "blob" in type_ else "number"
+
+
 def _missing(key: ForeignKey, child: str) -> str:
-    """True if a row aliased `child` refers to a parent that is not there."""
+    """True if a row aliased `child` refers to a parent that is not there, by the rules of the parent's columns."""
     full = " AND ".join(f"{column(child, name)} IS NOT NULL" for name in key.child_columns)
     pairs = zip(key.parent_columns, key.child_columns, strict=True)
-    found = " AND ".join(f"{column('x', to)} = {column(child, name)}" for to, name in pairs)
+    # Without an affinity of its own the child's value takes the parent's.
+    found = " AND ".join(f"{column('x', to)} = +{column(child, name)}" for to, name in pairs)
     return f"{full} AND NOT EXISTS (SELECT 1 FROM {qualified('main', key.parent)} AS x WHERE {found})"
 
 
@@ -111,7 +148,7 @@ def _orphans(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
     return conn.execute(sql).fetchone() is not None
 
 
-def _left_behind(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
+def _left_behind(conn: apsw.Connection, key: ForeignKey, plan: Plan, schema: Schema) -> bool:
     """Whether a row still refers to a parent that was deleted or got another key."""
     table = plan.spooled.table
     if not set(key.parent_columns) <= set(table.values):
@@ -124,8 +161,6 @@ def _left_behind(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
     if conn.execute(f"SELECT 1 FROM {plan.place} WHERE {where} LIMIT 1").fetchone() is None:
         return False
     refers = f"({', '.join(column('y', name) for name in key.child_columns)})"
-    sql = (
-        f"SELECT 1 FROM {qualified('main', key.child)} AS y WHERE {refers} IN (SELECT {old} FROM {plan.place} "
-        f"WHERE {where}) AND {_missing(key, 'y')} LIMIT 1"
-    )
+    to_these = f"{refers} IN (SELECT {old} FROM {plan.place} WHERE {where}) AND " if _alike(key, schema) else ""
+    sql = f"SELECT 1 FROM {qualified('main', key.child)} AS y WHERE {to_these}{_missing(key, 'y')} LIMIT 1"
     return conn.execute(sql).fetchone() is not None

@@ -14,11 +14,11 @@ from b2m.sqlite.apply import Applier
 from b2m.sqlite.connect import explained, open_private, open_shared
 from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide, settled_rows
 from b2m.sqlite.diff import Counts, counters
-from b2m.sqlite.foreign import Violation, foreign_keys, suspects, violations
+from b2m.sqlite.foreign import ForeignKey, Violation, foreign_keys, suspects, violations_in
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import attach_spool
 from b2m.sqlite.rules import Rule, Rules, check_deletes
-from b2m.sqlite.schema import Schema, read_schema
+from b2m.sqlite.schema import Entry, Schema, Table, folded, read_schema
 from b2m.sqlite.snapshot import discard
 from b2m.sqlite.spool import Spool, collect
 
@@ -161,6 +161,16 @@ def _same_tables(db: str, spool: Spool, schema: Schema) -> None:
         if found != spooled.table:
             what = f"{spooled.table.name} has changed rows, and the newer version declares it otherwise"
             raise CannotReplay(db=db, what=what)
+        # What these would have made of the rows, an index for a search perhaps, would be missing.
+        added = _triggers_on(found.name, schema) - _triggers_on(found.name, spool.schema)
+        if added:
+            first = min(each.name for each in added)
+            what = f"{found.name} has changed rows, and the newer version has another trigger on it, {first}"
+            raise CannotReplay(db=db, what=what)
+
+
+def _triggers_on(table: str, schema: Schema) -> set[Entry]:
+    return {entry for entry in schema.triggers.values() if folded(entry.table) == folded(table)}
 
 
 def _listed(conn: apsw.Connection, plan: Plan, schema: Schema, rules: Rules) -> list[RowConflict]:
@@ -187,9 +197,10 @@ def _carry_out(db: str, conn: apsw.Connection, plans: list[Plan], schema: Schema
         applier.prepare()
     conn.execute("SAVEPOINT merge")
     counts = _apply_all(db, appliers)
-    tables = suspects(conn, foreign_keys(conn, schema), plans, schema)
+    keys = foreign_keys(conn, schema)
+    tables = suspects(conn, keys, plans, schema)
     if tables:
-        _refuse_new_violations(db, conn, tables)
+        _refuse_new_violations(db, conn, [schema.tables[name] for name in tables], keys)
         counts = _apply_all(db, appliers)
     conn.execute("RELEASE merge")
     return counts
@@ -203,11 +214,16 @@ def _apply_all(db: str, appliers: list[Applier]) -> dict[str, Counts]:
     return counts
 
 
-def _refuse_new_violations(db: str, conn: apsw.Connection, tables: list[str]) -> None:
+def _refuse_new_violations(db: str, conn: apsw.Connection, tables: list[Table], keys: list[ForeignKey]) -> None:
     """Compare whole tables with how they were before; leaves the changes undone. Rare, so it may be slow."""
-    after = _tally(violations(conn, tables))
-    conn.execute("ROLLBACK TO merge")
-    before = _tally(violations(conn, tables))
+    try:
+        after = _tally(violations_in(conn, tables, keys))
+        conn.execute("ROLLBACK TO merge")
+        before = _tally(violations_in(conn, tables, keys))
+    except apsw.SQLError as error:
+        if "foreign key mismatch" not in str(error):
+            raise
+        raise CannotReplay(db=db, what=f"its foreign keys cannot be checked: {error}") from None
     new = [each for each, times in after.items() if times > before.get(each, 0)]
     if new:
         raise conflict(db, len(new), [_orphaned(each) for each in new[:MAX_LISTED]])
@@ -215,7 +231,8 @@ def _refuse_new_violations(db: str, conn: apsw.Connection, tables: list[str]) ->
 
 def _orphaned(found: Violation) -> RowConflict:
     detail = f"its row in {found.parent} is gone"
-    return RowConflict(found.table, (found.rowid,), "foreign key", ("rowid",), detail=detail)
+    key, columns = (found.key, found.columns) if found.columns else ((found.rowid,), ("rowid",))
+    return RowConflict(found.table, key, "foreign key", columns, detail=detail)
 
 
 def _tally(found: Iterator[Violation]) -> dict[Violation, int]:

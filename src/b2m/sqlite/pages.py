@@ -22,6 +22,8 @@ CHUNK = 256 << 10
 # Header fields that say nothing about rows: journal version, change counter to schema cookie, version numbers.
 _IGNORED = ((18, 20), (24, 44), (60, 64), (68, 72), (92, 100))
 
+_HIDES_DBSTAT = "SELECT 1 FROM main.sqlite_schema WHERE name = 'dbstat' COLLATE NOCASE AND type IN ('table', 'view')"
+
 ReadAt = Callable[[int, int], bytes]
 
 
@@ -103,13 +105,18 @@ def _attached(path: Path) -> Iterator[apsw.Connection]:
         conn.close()
 
 
-def _owners(old: apsw.Connection, new: apsw.Connection, pages: list[int]) -> set[str]:
+def _owners(old: apsw.Connection, new: apsw.Connection, pages: list[int]) -> set[str] | None:
+    if any(conn.execute(_HIDES_DBSTAT).fetchone() for conn in (old, new)):
+        return None
     wanted = set(pages)
     found = _owners_in(old, wanted) | _owners_in(new, wanted)
     if SCHEMA_TABLE in found:
         # Equal pages under another root are another table.
         before, after = _roots(old), _roots(new)
         found |= {table for name, (root, table) in after.items() if before.get(name, (root,))[0] != root}
+        # The pages of a dropped one need not have changed.
+        kept = {root for root, _ in after.values()}
+        found |= {table for name, (root, table) in before.items() if name not in after and root not in kept}
     return found
 
 

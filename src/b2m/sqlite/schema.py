@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from b2m.sqlite.connect import quote_name
 Generated = Literal["", "virtual", "stored"]
 _HIDDEN: dict[int, Generated] = {2: "virtual", 3: "stored"}
 _COLLATIONS = {"", "BINARY", "NOCASE", "RTRIM"}
+_FOLD = {ord(upper): upper.lower() for upper in string.ascii_uppercase}
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
@@ -136,10 +138,19 @@ class Schema:
         return digest.hexdigest()
 
 
+def folded(name: str) -> str:
+    """Return a name as SQLite compares it: without the case of ASCII letters, and of those only."""
+    return name.translate(_FOLD)
+
+
 def read_schema(conn: apsw.Connection, schema: str = "main") -> Schema:
     """Read what the database attached as `schema` declares."""
     name = quote_name(schema)
-    rows = conn.execute(f"SELECT type, name, tbl_name, coalesce(sql, '') FROM {name}.sqlite_schema").fetchall()
+    try:
+        rows = conn.execute(f"SELECT type, name, tbl_name, coalesce(sql, '') FROM {name}.sqlite_schema").fetchall()
+    except UnicodeDecodeError:  # a comment in another encoding, say
+        raw = conn.execute(f"SELECT type, name, tbl_name, CAST(coalesce(sql, '') AS BLOB) FROM {name}.sqlite_schema")
+        rows = [(*row[:3], bytes(row[3]).decode(errors="surrogateescape")) for row in raw]
     entries = sorted(
         (Entry(*(str(value) for value in row)) for row in rows if not str(row[1]).startswith("sqlite_")),
         key=lambda entry: (entry.type, entry.name),

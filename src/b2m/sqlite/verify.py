@@ -57,7 +57,13 @@ def check_foreign_keys(path: Path, *, db: str = "") -> list[Violation]:
     conn = open_static(path, db)
     try:
         with explained(db or path.stem, path):
-            return [found for found, _ in zip(violations(conn), range(MAX_PROBLEMS), strict=False)]
+            try:
+                return [found for found, _ in zip(violations(conn), range(MAX_PROBLEMS), strict=False)]
+            except apsw.SQLError as error:
+                if "foreign key mismatch" not in str(error):
+                    raise
+                what = f"its foreign keys cannot be checked: {error}"
+                raise VerifyFailed(db=db or path.stem, file=path.name, what=what) from None
     finally:
         conn.close()
 
