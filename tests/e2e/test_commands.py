@@ -581,6 +581,24 @@ def test_a_file_of_one_name_on_another_disk_is_published(copied: Copy) -> None:
     assert "mine" in world.slugs(world.restored())
 
 
+def test_a_trigger_that_the_newer_version_dropped_stands_in_no_way_of_a_rollback(copied: Copy) -> None:
+    world = copied("team")
+    trigger = "CREATE TRIGGER seen AFTER DELETE ON ipm_data BEGIN SELECT 1; END"
+    world.edit("ann", "ipm", trigger)
+    assert world.sync("ann").code == 0
+    with world.serving():
+        assert world.sync().code == 0
+        world.edit("ann", "ipm", "DROP TRIGGER seen")
+        assert world.sync("ann").code == 0
+        before = world.live()
+        assert world.sync().code == 0
+        assert world.post("after-the-swap") == 201
+        done = world.b2m("rollback", "--db", "ipm", "--host", "prod")
+        assert done.code == 0, done
+    assert world.live() == before
+    assert "after-the-swap" in world.slugs(before)
+
+
 def test_a_link_that_leads_elsewhere_by_now_is_not_named_by_a_rollback(copied: Copy) -> None:
     world = copied("behind")
     live, link = world.live(), world.prod / "current.db"

@@ -196,6 +196,30 @@ def test_more_rows_after_a_run_that_died_while_it_carried_some_over_come_too(cop
     assert world.sync("ben").json[-1]["before"] == "up_to_date"
 
 
+FAILS_TO_COMMIT = """
+import sys
+from b2m import errors
+from b2m.hosts import kept
+replay = kept.replay
+def refused(db, base, ours, onto, rules, *, about_to, **options):
+    def fails(already):
+        about_to(already)
+        raise errors.Unreadable(db=db, path=onto, what="is locked by another process")
+    return replay(db, base, ours, onto, rules, about_to=fails, **options)
+kept.replay = refused
+"""
+
+
+def test_rows_that_a_busy_live_file_refused_are_not_taken_for_carried_later(copied: Copy) -> None:
+    world = copied("behind")
+    kept = with_a_kept_file(world)
+    insert(kept, "both", "only-here")
+    assert patched(world, FAILS_TO_COMMIT, "sync", "--db", "ipm", "--host", "ben").code == 8
+    insert(world.live("ben"), "both")
+    assert world.sync("ben").code == 0
+    assert {"both", "only-here"} <= world.slugs(world.live("ben"))
+
+
 WRITES_WHILE = """
 import os, subprocess, sys
 from pathlib import Path

@@ -211,8 +211,19 @@ class TestForeignKeys:
             three.merge(ours, theirs)
         assert three.untouched()
 
-    def test_keys_that_sqlite_cannot_check_are_refused(self, make: Make) -> None:
-        three = Three(make, "CREATE TABLE p(a)", "CREATE TABLE c(id INTEGER PRIMARY KEY, r REFERENCES p(a))")
+    @pytest.mark.parametrize("to", ["gone", "gone(id)"])
+    @pytest.mark.parametrize("kind", ["", "WITHOUT ROWID"])
+    def test_a_parent_table_that_never_was_stands_in_no_way_of_other_rows(self, make: Make, to: str, kind: str) -> None:
+        child = f"CREATE TABLE c(k TEXT PRIMARY KEY, v, g REFERENCES {to}) {kind}"
+        three = Three(make, child, "INSERT INTO c VALUES ('a', 1, 1)")
+        three.merge("UPDATE c SET v = 2; INSERT INTO c VALUES ('b', 1, NULL)")
+        assert three.rows("SELECT * FROM c ORDER BY k") == [("a", 2, 1), ("b", 1, None)]
+        with pytest.raises(Conflict, match="its row in gone is gone"):
+            three.merge("INSERT INTO c VALUES ('c', 1, 7)")
+
+    @pytest.mark.parametrize("to", ["a", "no"], ids=["not unique", "no such column"])
+    def test_keys_that_sqlite_cannot_check_are_refused(self, make: Make, to: str) -> None:
+        three = Three(make, "CREATE TABLE p(a)", f"CREATE TABLE c(id INTEGER PRIMARY KEY, r REFERENCES p({to}))")
         with pytest.raises(CannotReplay, match=r"its foreign keys cannot be checked: .*foreign key mismatch"):
             three.merge("INSERT INTO c VALUES (1, 1)")
         with pytest.raises(VerifyFailed, match=r"its foreign keys cannot be checked: .*foreign key mismatch"):

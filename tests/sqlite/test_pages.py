@@ -90,6 +90,19 @@ def test_a_dropped_table_is_named_though_its_pages_stay_as_they_were(make: Make)
         check_deletes("ipm", found, Rules())
 
 
+@pytest.mark.parametrize("vacuum", ["full", "none"])
+def test_a_dropped_table_is_named_though_its_copy_takes_its_place(make: Make, vacuum: str) -> None:
+    fill = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 50) SELECT i, i FROM r"
+    made = [
+        each
+        for name in "dz"
+        for each in (f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, v)", f"INSERT INTO {name} {fill}")
+    ]
+    base = make("base", f"PRAGMA auto_vacuum = {vacuum}", *made)
+    new = make("new", "DROP TABLE d", *(["VACUUM"] if vacuum == "none" else []), copy=base)
+    assert compare(base, new).tables["d"].deleted == 50
+
+
 @pytest.mark.parametrize("hides", ["CREATE TABLE DBStat(id INTEGER PRIMARY KEY)", "CREATE VIEW dbstat AS SELECT 1"])
 def test_a_table_that_hides_sqlites_own_hides_no_change(make: Make, hides: str) -> None:
     base = make("base", *START, hides)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -123,7 +124,9 @@ class World:
         self.state = root / "prod" / "state"
         root.mkdir(parents=True, exist_ok=True)
         (root / "inventory.yaml").write_text(
-            INVENTORY.format(python=sys.executable, server=SERVER, start_timeout=start_timeout)
+            INVENTORY.format(
+                python=shlex.quote(sys.executable), server=shlex.quote(str(SERVER)), start_timeout=start_timeout
+            )
         )
         shutil.copytree(ROOT / "roles", root / "roles")
         (root / "playbooks").mkdir()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from b2m.errors import UnknownFormat
+from b2m.errors import Refused, UnknownFormat
 from b2m.hosts.place import Place, fsync_folder, read_json, write_json
 from b2m.sqlite.diff import Changes, compare
 from b2m.sqlite.live import LiveFile, sidecars
@@ -108,13 +108,16 @@ def carry_strays(place: Place, kept: Kept, live: Path, rules: Rules) -> None:
     """
     if kept.carrying is not None and goal(kept).exists():
         kept = _carry(place, kept, live, rules)
+    if kept.carrying is not None:  # what it was said of has been done
+        kept = replace(kept, carrying=None)
+        write_json(place.state / "kept.json", kept.to_json())
     seen = signature(Path(kept.path))
     source = LiveFile(Path(kept.path), place.db)
     try:
         snapshot(source, goal(kept))
     finally:
         source.close()
-    kept = _carry(place, replace(kept, carrying=None), live, rules)
+    kept = _carry(place, kept, live, rules)
     remember_signature(place, kept, seen)
 
 
@@ -124,7 +127,12 @@ def _carry(place: Place, kept: Kept, live: Path, rules: Rules) -> Kept:
 
     base = Path(kept.base)
     fsync_file(goal(kept))
-    replay(place.db, base, goal(kept), live, rules, shared=True, about_to=about_to, cut_off=kept.carrying)
+    try:
+        replay(place.db, base, goal(kept), live, rules, shared=True, about_to=about_to, cut_off=kept.carrying)
+    except Refused:
+        # Refused is not cut off: nothing was committed, so nothing that comes to stand there later is ours.
+        write_json(place.state / "kept.json", kept.to_json())
+        raise
     replace_file(goal(kept), base)
     done = replace(kept, carrying=None)
     write_json(place.state / "kept.json", done.to_json())

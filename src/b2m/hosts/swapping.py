@@ -32,7 +32,7 @@ from b2m.versions.pack import hash_file
 DEFAULT_JOURNAL_MODE = "wal"  # of a file that no live file precedes
 
 # What the server accepted must survive whatever another file says of the same row: it was acknowledged last.
-CARRY = merge.Rules(merge.Rule("ours"), max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
+CARRY = merge.Rules(merge.Rule("ours"), max_deletes_rows=sys.maxsize, max_deletes_share=1.0, any_triggers=True)
 
 
 def swap(session: Session, name: str, number: int, rows: Live) -> Path:
@@ -222,7 +222,8 @@ def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Pat
     copy_file(head, target)
     if base_anchor is not None:
         # What was believed of the deletions when they were replayed, in steps and under the limits of that day, holds.
-        rules = CARRY if kept.since else replace(rules, max_deletes_rows=sys.maxsize, max_deletes_share=1.0)
+        believed = replace(rules, max_deletes_rows=sys.maxsize, max_deletes_share=1.0, any_triggers=True)
+        rules = CARRY if kept.since else believed
         merge.replay(session.place.db, _not_carried(kept, base_anchor), Path(kept.base), target, rules)
     return target
 

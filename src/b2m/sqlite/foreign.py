@@ -46,7 +46,9 @@ def violations(conn: apsw.Connection) -> Iterator[Violation]:
     yield from _check(conn, "PRAGMA main.foreign_key_check")
 
 
-def violations_in(conn: apsw.Connection, tables: Iterable[Table], keys: list[ForeignKey]) -> Iterator[Violation]:
+def violations_in(
+    conn: apsw.Connection, tables: Iterable[Table], keys: list[ForeignKey], schema: Schema
+) -> Iterator[Violation]:
     """Check whole tables, and tell each row from any other."""
     for table in tables:
         found = _check(conn, f"PRAGMA main.foreign_key_check({quote_name(table.name)})")
@@ -58,7 +60,7 @@ def violations_in(conn: apsw.Connection, tables: Iterable[Table], keys: list[For
         for key in keys:
             if key.child == table.name and key.number in broken:
                 what = ", ".join(column("y", name) for name in table.key)
-                sql = f"SELECT {what} FROM {qualified('main', table.name)} AS y WHERE {_missing(key, 'y')}"
+                sql = f"SELECT {what} FROM {qualified('main', table.name)} AS y WHERE {_missing(key, 'y', schema)}"
                 for row in conn.execute(sql):
                     yield Violation(table.name, None, key.parent, key.number, table.key, tuple(row))
 
@@ -94,14 +96,22 @@ def suspects(conn: apsw.Connection, keys: list[ForeignKey], plans: list[Plan], s
         as_child, as_parent = by_table.get(key.child), by_table.get(key.parent)
         if as_child is None and as_parent is None:
             continue
-        nameable = key.parent in schema.tables and len(key.parent_columns) == len(key.child_columns)
         if (
-            not nameable
-            or (as_child and _orphans(conn, key, as_child))
+            not _nameable(key, schema)
+            or (as_child and _orphans(conn, key, as_child, schema))
             or (as_parent and _left_behind(conn, key, as_parent, schema))
         ):
             found.add(key.child)
     return sorted(found)
+
+
+def _nameable(key: ForeignKey, schema: Schema) -> bool:
+    """Whether the parent's columns can be asked for."""
+    if key.parent not in schema.tables or len(key.parent_columns) != len(key.child_columns):
+        return False
+    return {folded(name) for name in key.parent_columns} <= {
+        folded(each.name) for each in schema.tables[key.parent].columns
+    }
 
 
 def _alike(key: ForeignKey, schema: Schema) -> bool:
@@ -121,19 +131,22 @@ def _affinity(declared: str) -> str:
         return "number"
     if any(word in type_ for word in ("char", "clob", "text")):
         return "text"
-    return "blob" if not type_ or "blob" in type_ else "number"
+    # ANY, in a strict table, takes values as they are; elsewhere two columns of that type are alike all the same.
+    return "blob" if not type_ or "blob" in type_ or type_ == "any" else "number"
 
 
-def _missing(key: ForeignKey, child: str) -> str:
+def _missing(key: ForeignKey, child: str, schema: Schema) -> str:
     """True if a row aliased `child` refers to a parent that is not there, by the rules of the parent's columns."""
     full = " AND ".join(f"{column(child, name)} IS NOT NULL" for name in key.child_columns)
+    if key.parent not in schema.tables:
+        return full
     pairs = zip(key.parent_columns, key.child_columns, strict=True)
     # Without an affinity of its own the child's value takes the parent's.
     found = " AND ".join(f"{column('x', to)} = +{column(child, name)}" for to, name in pairs)
     return f"{full} AND NOT EXISTS (SELECT 1 FROM {qualified('main', key.parent)} AS x WHERE {found})"
 
 
-def _orphans(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
+def _orphans(conn: apsw.Connection, key: ForeignKey, plan: Plan, schema: Schema) -> bool:
     """Whether an inserted or updated row lacks its parent."""
     table = plan.spooled.table
     here = " AND ".join(
@@ -143,7 +156,7 @@ def _orphans(conn: apsw.Connection, key: ForeignKey, plan: Plan) -> bool:
     )
     sql = (
         f"SELECT 1 FROM {plan.place} AS p CROSS JOIN {qualified('main', key.child)} AS y ON {here} "
-        f"WHERE p.act IN ('insert', 'update') AND {_missing(key, 'y')} LIMIT 1"
+        f"WHERE p.act IN ('insert', 'update') AND {_missing(key, 'y', schema)} LIMIT 1"
     )
     return conn.execute(sql).fetchone() is not None
 
@@ -162,5 +175,5 @@ def _left_behind(conn: apsw.Connection, key: ForeignKey, plan: Plan, schema: Sch
         return False
     refers = f"({', '.join(column('y', name) for name in key.child_columns)})"
     to_these = f"{refers} IN (SELECT {old} FROM {plan.place} WHERE {where}) AND " if _alike(key, schema) else ""
-    sql = f"SELECT 1 FROM {qualified('main', key.child)} AS y WHERE {to_these}{_missing(key, 'y')} LIMIT 1"
+    sql = f"SELECT 1 FROM {qualified('main', key.child)} AS y WHERE {to_these}{_missing(key, 'y', schema)} LIMIT 1"
     return conn.execute(sql).fetchone() is not None

@@ -103,7 +103,7 @@ def _apply(
         return Replay({}, data_version=spool.data_version)
     with _writing(db, target, spool, shared) as conn:
         schema = read_schema(conn)
-        _same_tables(db, spool, schema)
+        _same_tables(db, spool, schema, rules)
         plans = [decide(conn, spooled, rules.of(spooled.table.name)) for spooled in spool.tables]
         already = sum(plan.identical for plan in plans)
         if cut_off is not None and already > cut_off:
@@ -151,7 +151,7 @@ def _writing(db: str, target: Path, spool: Spool, shared: bool) -> Iterator[apsw
         conn.close()
 
 
-def _same_tables(db: str, spool: Spool, schema: Schema) -> None:
+def _same_tables(db: str, spool: Spool, schema: Schema, rules: Rules) -> None:
     if schema.encoding != spool.schema.encoding:
         raise CannotReplay(db=db, what="the newer version has another text encoding")
     for spooled in spool.tables:
@@ -163,7 +163,7 @@ def _same_tables(db: str, spool: Spool, schema: Schema) -> None:
             raise CannotReplay(db=db, what=what)
         # What these would have made of the rows, an index for a search perhaps, would be missing.
         added = _triggers_on(found.name, schema) - _triggers_on(found.name, spool.schema)
-        if added:
+        if added and not rules.any_triggers:
             first = min(each.name for each in added)
             what = f"{found.name} has changed rows, and the newer version has another trigger on it, {first}"
             raise CannotReplay(db=db, what=what)
@@ -200,7 +200,7 @@ def _carry_out(db: str, conn: apsw.Connection, plans: list[Plan], schema: Schema
     keys = foreign_keys(conn, schema)
     tables = suspects(conn, keys, plans, schema)
     if tables:
-        _refuse_new_violations(db, conn, [schema.tables[name] for name in tables], keys)
+        _refuse_new_violations(db, conn, [schema.tables[name] for name in tables], keys, schema)
         counts = _apply_all(db, appliers)
     conn.execute("RELEASE merge")
     return counts
@@ -214,12 +214,14 @@ def _apply_all(db: str, appliers: list[Applier]) -> dict[str, Counts]:
     return counts
 
 
-def _refuse_new_violations(db: str, conn: apsw.Connection, tables: list[Table], keys: list[ForeignKey]) -> None:
+def _refuse_new_violations(
+    db: str, conn: apsw.Connection, tables: list[Table], keys: list[ForeignKey], schema: Schema
+) -> None:
     """Compare whole tables with how they were before; leaves the changes undone. Rare, so it may be slow."""
     try:
-        after = _tally(violations_in(conn, tables, keys))
+        after = _tally(violations_in(conn, tables, keys, schema))
         conn.execute("ROLLBACK TO merge")
-        before = _tally(violations_in(conn, tables, keys))
+        before = _tally(violations_in(conn, tables, keys, schema))
     except apsw.SQLError as error:
         if "foreign key mismatch" not in str(error):
             raise

@@ -115,7 +115,7 @@ def _owners(old: apsw.Connection, new: apsw.Connection, pages: list[int]) -> set
         before, after = _roots(old), _roots(new)
         found |= {table for name, (root, table) in after.items() if before.get(name, (root,))[0] != root}
         # The pages of a dropped one need not have changed.
-        kept = {root for root, _ in after.values()}
+        kept = {root for name, (root, _) in after.items() if name not in before}  # a new name for the same rows
         found |= {table for name, (root, table) in before.items() if name not in after and root not in kept}
     return found
 

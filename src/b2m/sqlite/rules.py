@@ -26,7 +26,8 @@ class Rule:
 class Rules:
     """The rule of each table, and the limits for deletions: rows, and a share of the table (0.10 is 10 %).
 
-    `host` is named in what is refused.
+    `host` is named in what is refused. `any_triggers`: rows go also where a trigger has not seen them, as on
+    the way back to an older file, on which nobody else works.
     """
 
     default: Rule = Rule()
@@ -34,6 +35,7 @@ class Rules:
     max_deletes_rows: int = 1000
     max_deletes_share: float = 0.10
     host: str = "local"
+    any_triggers: bool = False
 
     def of(self, table: str) -> Rule:
         """Return the rule of a table."""
