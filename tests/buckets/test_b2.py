@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from b2m.buckets.b2_upload import PART
 from b2m.buckets.checking import Check
 from b2m.buckets.lease import acquire
 from b2m.buckets.marker import init_bucket
-from b2m.errors import BucketError, Interrupted, ObjectDamaged, ObjectMissing
-from b2m.signals import Signals
+from b2m.errors import BucketError, ObjectDamaged, ObjectMissing
+from tests.buckets.hanging import assert_a_signal_ends, put_until_told
 from tests.support.b2_simulator import DATA, Simulator, simulator
 from tests.support.processes import running
 
@@ -244,25 +242,12 @@ def test_large_objects_go_in_parts_and_lost_answers_do_not_matter(b2: Simulator,
     assert counts["b2_upload_part"] == 4 + 2
 
 
-def _put_until_told(connection: Any, entry: Entry) -> None:
-    with Signals():
-        try:
-            open_bucket(entry).put("large", (b"x" * 1_000_000 for _ in range(12)))
-        except Interrupted as error:
-            connection.send(str(error))
-            connection.recv()
-
-
 def test_a_signal_ends_an_upload_in_parts_that_hangs(b2: Simulator, entry: Entry) -> None:
     b2.fault(op="b2_upload_part", kind="hang", age=60.0, times=99)
-    with running(_put_until_told, entry) as (process, connection):
+    with running(put_until_told, entry, 12) as (process, connection):
         while b2.counts().get("b2_upload_part", 0) < 2:
             time.sleep(0.05)
-        began = time.monotonic()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGTERM)
-        assert connection.recv() == "interrupted by signal 15"
-        assert time.monotonic() - began < 6
+        assert_a_signal_ends(process, connection, within=6)
     assert b2.counts()["b2_cancel_large_file"] == 1
     assert b2.versions(entry) == []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -24,11 +22,11 @@ from b2m.buckets.marker import init_bucket
 from b2m.buckets.s3 import S3Bucket
 from b2m.buckets.s3_requests import NoConditions
 from b2m.buckets.s3_store import S3Store
-from b2m.errors import BucketError, Interrupted, LeaseLost, ObjectDamaged, ObjectExists, ObjectMissing
+from b2m.errors import BucketError, LeaseLost, ObjectDamaged, ObjectExists, ObjectMissing
 from b2m.secrets import resolved
-from b2m.signals import Signals
 from b2m.versions import log
 from b2m.versions.commit import Commit
+from tests.buckets.hanging import assert_a_signal_ends, put_until_told
 from tests.buckets.s3_backends import set_up
 from tests.support import s3_server
 from tests.support.processes import running, together
@@ -382,28 +380,14 @@ def test_an_upload_is_ended_by_whatever_its_source_raises(bucket: Bucket, after:
     assert bucket.get("large") == b"old"
 
 
-def _put_until_told(connection: Any, config: Config, megabytes: int) -> None:
-    """Upload what is never answered, and say what ended it."""
-    with Signals():
-        try:
-            open_bucket(config).put("large", (b"x" * MB for _ in range(megabytes)))
-        except Interrupted as error:
-            connection.send(str(error))
-            connection.recv()
-
-
 @pytest.mark.parametrize("megabytes", [1, 40])
 @pytest.mark.usefixtures("bucket")
 def test_a_signal_ends_an_upload_that_hangs(proxy: Proxy, config: Config, megabytes: int) -> None:
     proxy.faults = [Fault("hang", times=99, to=lambda request: request.method == "PUT")]
-    with running(_put_until_told, config, megabytes) as (process, connection):
+    with running(put_until_told, config, megabytes) as (process, connection):
         while proxy.done["hang"] < min(megabytes, 4):
             time.sleep(0.05)
-        began = time.monotonic()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGTERM)
-        assert connection.recv() == "interrupted by signal 15"
-        assert time.monotonic() - began < 5
+        assert_a_signal_ends(process, connection, within=5)
     assert open_bucket(config).list("") == ["b2m.json"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from b2m.demo.entries import slug_hash
 from tests.e2e.conftest import Copy
+from tests.e2e.test_full_disk import small_disk
 from tests.support.world import ROOT, Done, World
 
 
@@ -159,16 +161,41 @@ def dies(path, data):
 kept.write_json = dies
 """
 
+DIES_WHILE_COPYING = """
+import os, signal, sys
+from b2m.hosts import kept
+def dies(source, target):
+    target.write_bytes(b"SQLite format 3")
+    os.kill(os.getpid(), signal.SIGKILL)
+kept.snapshot = dies
+"""
+DIES_AFTERWARDS = """
+import os, signal, sys
+from b2m.hosts import kept
+put = kept.replace_file
+def dies(src, dst):
+    put(src, dst)
+    os.kill(os.getpid(), signal.SIGKILL)
+kept.replace_file = dies
+"""
+DEATHS = {
+    "while-copying": DIES_WHILE_COPYING,
+    "before-the-commit": DIES_BEFORE,
+    "after-the-commit": DIES_BETWEEN,
+    "afterwards": DIES_AFTERWARDS,
+}
+COMMITTED = ("after-the-commit", "afterwards")
 
-@pytest.mark.parametrize("patch", [DIES_BETWEEN, DIES_BEFORE], ids=["after-the-commit", "before-the-commit"])
-def test_a_run_that_dies_while_it_carries_rows_over_neither_loses_nor_repeats_them(copied: Copy, patch: str) -> None:
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_run_that_dies_while_it_carries_rows_over_neither_loses_nor_repeats_them(copied: Copy, death: str) -> None:
     world = copied("behind")
     kept = with_a_kept_file(world)
     insert(kept, "stays", "is-deleted")
-    cut = patched(world, patch, "sync", "--db", "ipm", "--host", "ben")
+    cut = patched(world, DEATHS[death], "sync", "--db", "ipm", "--host", "ben")
     assert cut.code == -signal.SIGKILL, cut
     carried = "stays" in world.slugs(world.live("ben"))
-    assert carried == (patch is DIES_BETWEEN)
+    assert carried == (death in COMMITTED)
     if carried:
         world.edit("ben", "ipm", "DELETE FROM ipm_data WHERE slug = 'is-deleted'")
     done = world.sync("ben")
@@ -178,14 +205,15 @@ def test_a_run_that_dies_while_it_carries_rows_over_neither_loses_nor_repeats_th
     assert world.sync("ben").json[-1]["before"] == "up_to_date"
 
 
-@pytest.mark.parametrize("patch", [DIES_BETWEEN, DIES_BEFORE], ids=["after-the-commit", "before-the-commit"])
-def test_more_rows_after_a_run_that_died_while_it_carried_some_over_come_too(copied: Copy, patch: str) -> None:
+@pytest.mark.parametrize("death", DEATHS)
+def test_more_rows_after_a_run_that_died_while_it_carried_some_over_come_too(copied: Copy, death: str) -> None:
     """They must neither pass for carried, nor bring back what became of those that were."""
     world = copied("behind")
     kept = with_a_kept_file(world)
     insert(kept, "first", "is-deleted")
-    assert patched(world, patch, "sync", "--db", "ipm", "--host", "ben").code == -signal.SIGKILL
+    assert patched(world, DEATHS[death], "sync", "--db", "ipm", "--host", "ben").code == -signal.SIGKILL
     carried = "first" in world.slugs(world.live("ben"))
+    assert carried == (death in COMMITTED)
     if carried:
         world.edit("ben", "ipm", "DELETE FROM ipm_data WHERE slug = 'is-deleted'")
     insert(kept, "later")
@@ -273,6 +301,26 @@ def test_a_row_that_waited_for_the_lock_of_the_swap_is_carried_over(copied: Copy
     assert "waited" in world.slugs(kept)
     assert world.sync("ben").code == 0
     assert "waited" in world.slugs(world.live("ben"))
+
+
+def test_what_a_link_to_another_disk_kept_is_set_aside_here(copied: Copy) -> None:
+    world = copied("behind")
+    live, store = world.live(), world.prod.parent / "store"
+    store.mkdir()
+    with small_disk(store, 64 << 20):
+        shutil.move(live, store / live.name)
+        live.symlink_to(f"../store/{live.name}")
+        assert world.sync().code == 0
+        kept = store / live.name
+        connection = apsw.Connection(str(kept))
+        connection.execute("ALTER TABLE ipm_data ADD COLUMN stray TEXT")
+        connection.close()
+        assert world.sync().code == 8
+        assert world.b2m("download", "--db", "ipm", "--host", "prod", "--discard").code == 0
+        assert not kept.exists()
+        (aside,) = (world.prod / ".b2m" / "ipm" / "backups").glob(f"*{live.name}")
+        assert "stray" in [row[1] for row in world.query(aside, "PRAGMA table_info(ipm_data)")]
+        assert world.sync().code == 0
 
 
 OTHERS_COME_IN_BETWEEN = """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +350,37 @@ def test_a_probe_that_always_fails_is_told_by_a_quiet_success_too(copied: Copy) 
     assert (done.code, done.out) == (0, "")
     said = r"b2m: web was not well before it was held, and is not now: `.* helth .*` ended with exit code 2: .*"
     assert re.fullmatch(f"{said}; nobody could tell .*\n", done.err)
+
+
+def test_rows_that_a_stray_deleted_from_the_old_file_hinder_no_undo(copied: Copy) -> None:
+    """They are many more than policy.max_deletes lets through, and nothing that the undo could refuse."""
+    world = copied("behind")
+    unhealthy_with_the_new_file(world)
+    old = world.live()
+    deletes = "DELETE FROM ipm_data WHERE slug_hash % 2 AND NOT slug GLOB 'w-*'"
+    program = "import apsw, sys; apsw.Connection(sys.argv[1]).execute(sys.argv[2])"
+    stray = shlex.join([sys.executable, "-c", program, str(old), deletes])
+    connect = world.root / "connect.sh"
+    connect.write_text(f"[ -e strayed ] || {{ touch strayed; {stray}; }}\n{connect.read_text()}")
+    before = world.slugs(old)
+    with world.serving(), world.writing() as shadow:
+        done = world.sync()
+        assert done.code == 6, done
+        assert world.serves_within(BACK_WITHIN)
+    assert world.live() == old
+    assert len(before - world.slugs(old)) > 20
+    assert_all_there(world, old, shadow)
+
+
+def test_doctor_says_why_the_guard_failed(copied: Copy) -> None:
+    world = copied("behind")
+    script(world, "connect", before="echo no route >&2; exit 3")
+    log = world.prod / ".b2m" / "ipm" / "guard.log"
+    with world.serving():
+        assert world.sync(env={"B2M_FAULT": "switch:made"}).code == -signal.SIGKILL
+        wait_for(lambda: log.exists() and "ServiceError: " in log.read_text(), "the guard told why it failed")
+        told = world.b2m("doctor", "--db", "ipm", "--host", "prod", "--json").out
+        why = r"ServiceError: `sh connect.sh ipm` ended with exit code 3: no route"
+        assert re.search(rf"it last had to act: \S+Z {why}", told)
+        script(world, "connect")
+        wait_for(lambda: world.sync().code == 0, "a sync went well again")

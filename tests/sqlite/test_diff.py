@@ -157,9 +157,10 @@ def test_a_table_whose_every_column_has_another_name_is_counted_anew(make: Make)
 
 
 def test_declarations_in_another_encoding_are_read(make: Make, tmp_path: Path) -> None:
-    base = make("base", "CREATE TABLE t(id INTEGER PRIMARY KEY /* gr\u00fc\u00dfe */)", "INSERT INTO t VALUES (1)")
+    declared = "CREATE TABLE t(id INTEGER PRIMARY KEY /* gr\u00fc\u00dfe */, v DEFAULT 'gr\u00fc\u00dfe')"
+    base = make("base", declared, "INSERT INTO t VALUES (1, 'x')")
     data = base.read_bytes()
-    assert data.count("gr\u00fc\u00dfe".encode()) == 1
+    assert data.count("gr\u00fc\u00dfe".encode()) == 2
     (tmp_path / "latin.db").write_bytes(data.replace("gr\u00fc\u00dfe".encode(), b"gr\xfc\xdf  e"))
     assert not compare(tmp_path / "latin.db", make("same", copy=tmp_path / "latin.db")).dirty
     found = compare(base, tmp_path / "latin.db")

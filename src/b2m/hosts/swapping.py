@@ -179,7 +179,7 @@ def restore(session: Session, kept: Kept, base: Path | None, origin: tuple[Ancho
 
 def _entry_of(place: Place, file: Path, kept: Kept) -> str:
     """Return a name that leads from the folder to a kept file: a link that ``db.toml`` had may lead elsewhere now."""
-    names = (kept.entry, file.name, os.path.relpath(file, place.folder))
+    names = (kept.entry, file.name, os.path.relpath(file, os.path.realpath(place.folder)))
     return next(name for name in names if name is not None and os.path.realpath(place.folder / name) == str(file))
 
 
@@ -222,8 +222,7 @@ def rebuild_successor(session: Session, kept: Kept, head: Path, base_anchor: Pat
     copy_file(head, target)
     if base_anchor is not None:
         # What was believed of the deletions when they were replayed, in steps and under the limits of that day, holds.
-        believed = replace(rules, max_deletes_rows=sys.maxsize, max_deletes_share=1.0, any_triggers=True)
-        rules = CARRY if kept.since else believed
+        rules = CARRY if kept.since else replace(CARRY, default=rules.default, tables=rules.tables)
         merge.replay(session.place.db, _not_carried(kept, base_anchor), Path(kept.base), target, rules)
     return target
 

@@ -25,6 +25,10 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
 
 
+class Unchecked(Exception):
+    """SQLite cannot check a foreign key as it is declared; the text says which."""
+
+
 @dataclass(frozen=True)
 class Violation:
     """A row of `table` whose parent row is missing; rowid is None in tables without, `key` is known if asked for."""
@@ -42,14 +46,14 @@ class Violation:
 
 
 def violations(conn: apsw.Connection) -> Iterator[Violation]:
-    """Check all tables."""
+    """Check all tables. Raises Unchecked."""
     yield from _check(conn, "PRAGMA main.foreign_key_check")
 
 
 def violations_in(
     conn: apsw.Connection, tables: Iterable[Table], keys: list[ForeignKey], schema: Schema
 ) -> Iterator[Violation]:
-    """Check whole tables, and tell each row from any other."""
+    """Check whole tables, and tell each row from any other. Raises Unchecked."""
     for table in tables:
         found = _check(conn, f"PRAGMA main.foreign_key_check({quote_name(table.name)})")
         if table.rowid:
@@ -66,7 +70,13 @@ def violations_in(
 
 
 def _check(conn: apsw.Connection, sql: str) -> Iterator[Violation]:
-    for table, rowid, parent, number in conn.execute(sql):
+    try:
+        rows = iter(conn.execute(sql))
+    except apsw.SQLError as error:
+        if "foreign key mismatch" not in str(error):
+            raise
+        raise Unchecked(f"its foreign keys cannot be checked: {error}") from None
+    for table, rowid, parent, number in rows:
         yield Violation(str(table), None if rowid is None else int(str(rowid)), str(parent), int(str(number)))
 
 

@@ -14,7 +14,7 @@ from b2m.sqlite.apply import Applier
 from b2m.sqlite.connect import explained, open_private, open_shared
 from b2m.sqlite.decide import MAX_LISTED, Plan, RowConflict, conflict_rows, decide, settled_rows
 from b2m.sqlite.diff import Counts, counters
-from b2m.sqlite.foreign import ForeignKey, Violation, foreign_keys, suspects, violations_in
+from b2m.sqlite.foreign import ForeignKey, Unchecked, Violation, foreign_keys, suspects, violations_in
 from b2m.sqlite.live import LiveFile
 from b2m.sqlite.pairing import attach_spool
 from b2m.sqlite.rules import Rule, Rules, check_deletes
@@ -222,10 +222,8 @@ def _refuse_new_violations(
         after = _tally(violations_in(conn, tables, keys, schema))
         conn.execute("ROLLBACK TO merge")
         before = _tally(violations_in(conn, tables, keys, schema))
-    except apsw.SQLError as error:
-        if "foreign key mismatch" not in str(error):
-            raise
-        raise CannotReplay(db=db, what=f"its foreign keys cannot be checked: {error}") from None
+    except Unchecked as error:
+        raise CannotReplay(db=db, what=error) from None
     new = [each for each, times in after.items() if times > before.get(each, 0)]
     if new:
         raise conflict(db, len(new), [_orphaned(each) for each in new[:MAX_LISTED]])

@@ -225,7 +225,11 @@ def _module_loaded(conn: apsw.Connection, schema: str, table: str) -> bool:
 
 
 def _columns(conn: apsw.Connection, schema: str, table: str) -> Iterator[Column]:
-    rows = conn.execute(f"PRAGMA {quote_name(schema)}.table_xinfo({quote_name(table)})").fetchall()
+    try:
+        rows = conn.execute(f"PRAGMA {quote_name(schema)}.table_xinfo({quote_name(table)})").fetchall()
+    except UnicodeDecodeError:  # a default in another encoding
+        sql = 'SELECT cid, name, type, "notnull", NULL, pk, hidden FROM pragma_table_xinfo(?, ?)'
+        rows = conn.execute(sql, (table, schema)).fetchall()
     for _, name, declared, not_null, _, pk, hidden in rows:
         try:
             collation = conn.column_metadata(schema, table, str(name))[1]

@@ -13,7 +13,7 @@ import apsw
 
 from b2m.errors import VerifyFailed
 from b2m.sqlite.connect import explained, open_scratch, open_static, quote_name, static_uri
-from b2m.sqlite.foreign import Violation, violations
+from b2m.sqlite.foreign import Unchecked, Violation, violations
 from b2m.sqlite.header import require_header
 from b2m.sqlite.pages import SCHEMA_TABLE, changed_tables
 from b2m.sqlite.rowsql import (
@@ -57,13 +57,9 @@ def check_foreign_keys(path: Path, *, db: str = "") -> list[Violation]:
     conn = open_static(path, db)
     try:
         with explained(db or path.stem, path):
-            try:
-                return [found for found, _ in zip(violations(conn), range(MAX_PROBLEMS), strict=False)]
-            except apsw.SQLError as error:
-                if "foreign key mismatch" not in str(error):
-                    raise
-                what = f"its foreign keys cannot be checked: {error}"
-                raise VerifyFailed(db=db or path.stem, file=path.name, what=what) from None
+            return [found for found, _ in zip(violations(conn), range(MAX_PROBLEMS), strict=False)]
+    except Unchecked as error:
+        raise VerifyFailed(db=db or path.stem, file=path.name, what=error) from None
     finally:
         conn.close()
 
