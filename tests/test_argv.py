@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -175,3 +176,12 @@ def test_bash_completes_by_the_printed_script(typed: list[str], offered: str, tm
     assert done.returncode == 0, done.stderr
     assert offered in done.stdout.split()
     assert not re.search(r"Traceback|not found", done.stderr)
+
+
+def test_b2m_runs_the_tests_of_one_file(tmp_path: Path) -> None:
+    inner = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    words = [sys.executable, "-m", "b2m", "test", "--only", str(ROOT / "tests" / "test_state.py")]
+    done = subprocess.run(words, cwd=tmp_path, env=inner, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (count,) = re.findall(r"^(\d+) passed in", done.stdout, re.MULTILINE)
+    assert 0 < int(count) < 300  # all of them are thousands
