@@ -478,7 +478,7 @@ def test_the_units_are_what_systemd_accepts(analyze: str, tmp_path: Path) -> Non
 
 
 def test_the_units_of_a_simple_schedule() -> None:
-    python = sys.executable
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     service, timer = Units().files(entry(wait="30m", jitter="5m")).values()
     assert "[Service]\nType=oneshot\n" in service
     assert "WorkingDirectory=/srv/our ops/50%%\nEnvironment=PATH=/usr/bin:/bin\n" in service
