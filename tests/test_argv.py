@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ("b2m sync --db ipm --message hello emoji", "b2m sync --db ipm --message hello --db emoji"),
         ("b2m sync --message=hello ipm", "b2m sync --message=hello --db ipm"),
         ("b2m sync -e report_to=ops ipm", "b2m sync -e report_to=ops --db ipm"),
-        ("b2m sync -ereport_to=ops ipm", "b2m sync -ereport_to=ops --db ipm"),
+        ("b2m sync -ereport_to=ops ipm", "b2m sync -e report_to=ops --db ipm"),
         ("b2m sync ipm --check", "b2m sync --db ipm --check"),
         ("b2m sync --check ipm", "b2m sync --check --db ipm"),
         ("b2m --status", "b2m status"),
@@ -54,6 +54,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ("b2m -e x=1 --host ann sync ipm", "b2m sync --db ipm -e x=1 --host ann"),
         ("b2m help", "b2m --help"),
         ("b2m help sync", "b2m --help sync"),
+        ("b2m help bucket init", "b2m --help bucket.init"),
         # These are not b2m's to change.
         ("b2m -e sync ipm", "b2m -e sync ipm"),
         ("b2m", "b2m"),

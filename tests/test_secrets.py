@@ -15,7 +15,7 @@ from b2m.events import Event, Events
 def _known_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with no secret, whatever other tests of this process have read."""
     monkeypatch.delenv(secrets.FILE, raising=False)
-    for known in ("_given", "_read"):
+    for known in ("_given", "_read", "_files"):
         monkeypatch.setattr(secrets, known, {})
     monkeypatch.setattr(secrets, "_mentioned", set())
 
@@ -96,3 +96,22 @@ def test_an_event_of_elsewhere_shows_no_secret_that_is_known_here() -> None:
     events = Events(seen.append)
     events.relay({"type": "warning", "text": "no answer from to-Ken_5ecret"})
     assert seen == events.kept == [{"type": "warning", "text": "no answer from (secret HOOK)"}]
+
+
+def test_a_shared_file_that_is_a_pipe_is_read_once_for_all_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"ONE=value-of-one\nTWO=value-of-two\n")
+    os.close(writing)
+    monkeypatch.setenv(secrets.FILE, f"/dev/fd/{reading}")
+    assert secrets.collect(["ONE", "TWO"]) == {"ONE": "value-of-one", "TWO": "value-of-two"}
+    assert secrets.redacted("value-of-two") == "(secret TWO)"
+    os.close(reading)
+
+
+def test_a_shared_file_that_was_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "secrets.env"
+    monkeypatch.setenv(secrets.FILE, str(shared))
+    for value in ("first", "another"):
+        shared.write_text(f"ONE={value}\n")
+        shared.chmod(0o600)
+        assert secrets.read("ONE") == value

@@ -119,7 +119,7 @@ def _source(target: Target, source: str) -> dict[str, Any]:
     if config["type"] == "folder":
         return {**config, "path": str(Path(source).expanduser().absolute())}
     if not source.startswith(f"{config['type']}://"):
-        raise errors.UsageError(what=f"--from {source}: write {config['type']}://bucket/folder")
+        raise errors.UsageError(what=f"--source {source}: write {config['type']}://bucket/folder")
     return {**config, "url": source.rstrip("/")}
 
 

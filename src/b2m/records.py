@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from b2m import errors
 from b2m.hosts.place import Place, read_json, write_json
 
 FORMAT = 1
@@ -97,7 +98,14 @@ def save(place: Place, run: str, data: Mapping[str, Any]) -> None:
 
 def newest_first(place: Place) -> Iterator[Record]:
     """Yield the records of a database on this host; what is none, such as a file of another format, is left out."""
-    for path in sorted(_folder(place).glob("*.json"), key=_age, reverse=True):
+    folder = _folder(place)
+    try:
+        paths = sorted((path for path in folder.iterdir() if path.suffix == ".json"), key=_age, reverse=True)
+    except FileNotFoundError:
+        return  # no run yet
+    except PermissionError as error:
+        raise errors.Unreadable(db=place.db, path=folder, what="cannot be read by this user") from error
+    for path in paths:
         data = read_json(path)
         if data is None or data.get("format") != FORMAT:
             continue

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from b2m.errors import SecretMissing
@@ -24,6 +25,7 @@ SHORTEST = 6  # characters: a shorter value stands in texts by chance
 _mentioned: set[str] = set()
 _given: dict[str, str] = {}
 _read: dict[str, str] = {}
+_files: dict[tuple[Path, tuple[int, ...]], dict[str, str]] = {}  # by path and state
 
 
 def read(name: str) -> str:
@@ -60,7 +62,7 @@ def _known() -> list[tuple[str, str]]:
     """Return names with values; a name has several if they come from several places."""
     shared = os.environ.get(FILE)
     try:
-        lines = _lines(FILE, Path(shared)) if shared else {}
+        lines = _shared(FILE, Path(shared)) if shared else {}
     except SecretMissing:
         lines = {}  # whoever needs one of them is told
     there = [(name, _there(name)) for name in sorted(_mentioned)]
@@ -96,7 +98,7 @@ def _value(name: str) -> str:
     if own := os.environ.get(f"{name}_FILE"):
         return _text(name, Path(own)).rstrip("\r\n")
     shared = os.environ.get(FILE)
-    if shared is not None and (found := _lines(name, Path(shared)).get(name)):
+    if shared is not None and (found := _shared(name, Path(shared)).get(name)):
         return found
     where = f", or to {shared}" if shared else f", {name}_FILE, or a file that {FILE} names"
     raise SecretMissing(name=name, what="it is not set", now=f"set it in the environment{where}")
@@ -141,6 +143,18 @@ def _text(name: str, path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise SecretMissing(name=name, what=f"{path} cannot be read: {why}", now="mend that file") from error
+
+
+def _shared(name: str, path: Path) -> dict[str, str]:
+    """Read the shared file, once for each state of it, and a pipe only once: more it does not give."""
+    try:
+        found = path.stat()
+        state = (found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else ()
+    except OSError:
+        return _lines(name, path)  # it says what is wrong
+    if (path, state) not in _files:
+        _files[path, state] = _lines(name, path)
+    return _files[path, state]
 
 
 def _lines(name: str, path: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Numbers in words for people."""
+"""Numbers in words for people, and texts of others as a terminal may show them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -31,3 +32,11 @@ def rows(counts: Mapping[str, _Counts]) -> str:
     updated = sum(c.updated for c in counts.values())
     deleted = sum(c.deleted for c in counts.values())
     return f"+{inserted} ~{updated} -{deleted}"
+
+
+_CONTROL = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters as escapes, but for ends of lines, tabs and colours."""
+    return _CONTROL.sub(lambda found: found[1] or repr(found[0])[1:-1], text)

@@ -30,6 +30,7 @@ NEWER = "has format 2, this b2m reads up to 1: install a newer b2m"
 HOSTS = "inventory.yaml knows: ann, ben, local, prod, prod-stop"
 VERBS = ("sync", "upload", "plan", "ensure", "locks", "vars", "download", "rollback", "fetch-db-toml", "history")
 
+LONG = "9" * 19
 COMMAND_LINES: list[tuple[list[str], str]] = [
     (["sync", "--bad", "--worse"], "No idea what '--bad' is!"),
     (["status", "--host", "prodd"], "b2m: unknown host prodd, did you mean prod? " + HOSTS),
@@ -63,6 +64,12 @@ COMMAND_LINES: list[tuple[list[str], str]] = [
     (["sync", *ANN, "--wait", "-5s"], "b2m: '-5s' is no duration: write 30s, 10m or 2h"),
     (["download", *ANN, "--version", "newest"], "b2m: 'newest' is no version: write a number, as in v12 or 12"),
     (["download", *ANN, "--version", "-1"], "b2m: '-1' is no version: write a number, as in v12 or 12"),
+    (["download", *ANN, "--version", "²"], "b2m: '²' is no version: write a number, as in v12 or 12"),
+    (["download", *ANN, "--version", LONG], f"b2m: '{LONG}' is no version: write a number, as in v12 or 12"),
+    (["runs", *ANN, "--limit", LONG], f"b2m: --limit '{LONG}' is no number"),
+    (["vars", *ANN, "-e", f"checks={'9' * 5000}"], "b2m: -e checks: the number is too long"),
+    (["bucket"], "No idea what 'bucket' is! Did you mean bucket.init or bucket.check or bucket.import?"),
+    (["sync", "-db", "ipm"], "No idea what '-b' is! Did you mean --db?"),
     (["download", *ANN, "--version", "9"], "b2m: ipm has no version 9; the bucket has v1 to v1"),
     (["adopt", *ANN, "--version", "v9"], "b2m: ipm has no version 9; the bucket has v1 to v1"),
     (["history", *ANN, "--limit", "all"], "b2m: --limit 'all' is no number"),
@@ -178,6 +185,18 @@ def truncated(world: World) -> None:
 
 def cut_in_its_header(world: World) -> None:
     os.truncate(live(world), 50)
+
+
+def records_of_another(world: World) -> None:
+    (state(world) / "runs").chmod(0)
+
+
+def playbooks_of_another(world: World) -> None:
+    (world.root / "playbooks").chmod(0)
+
+
+def roles_of_another(world: World) -> None:
+    (world.root / "roles").chmod(0)
 
 
 def directory(world: World) -> None:
@@ -312,6 +331,10 @@ FILES = [
     Row(cut_in_its_header, 8, LIVE + "is damaged or cut short (database disk image is malformed); nothing was changed"),
     Row(directory, 8, LIVE + "is a directory; nothing was changed", ALL),
     Row(unreadable, 8, LIVE + "permission denied; nothing was changed", ALL),
+    Row(records_of_another, 8, "b2m: ipm: {ann}/.b2m/ipm/runs: cannot be read by this user; nothing was changed",
+        ("runs",)),
+    Row(playbooks_of_another, 3, "b2m: playbooks: cannot be read: permission denied", ("status", "sync", "vars")),
+    Row(roles_of_another, 3, "b2m: roles: cannot be read: permission denied", ("status", "sync", "vars")),
     Row(gone, 8, GONE + "b2m download --db ipm --host ann", ("sync", "status", "plan", "diff", "upload")),
     Row(folder_gone, 8, NO_FOLDER, ("sync", "status", "plan")),
     Row(flipped_commit, 9, DAMAGED + "its checksum does not fit", ("sync", "status", "history", "download", "adopt")),

@@ -27,6 +27,16 @@ RECAP = {
     *("holds", "bytes_up", "bytes_down", "requests", "total_ms", "exit_code"),
 }
 
+BEHIND_A_SECRET = """\
+  far:
+    type: s3
+    url: s3://far/b2m
+    endpoint: http://127.0.0.1:9
+    region: x
+    key_id: $NOBODY_SET_THIS
+    key: $NOBODY_SET_THIS
+"""
+
 
 def error_of(done: Done) -> dict[str, object]:
     """Return the one error among the JSON lines."""
@@ -446,6 +456,11 @@ def test_several_databases_fail_one_by_one_and_the_worst_decides(copied: Copy, t
         done = world.b2m("sync", "--db", "ipm", "--db", "emoji", "--host", "ann", "--json")
         assert done.code == 8, "worse than 4"
         assert sorted(line["exit_code"] for line in done.json if line["type"] == "error") == [4, 8]
+        world.change("inventory.yaml", "    path: bucket\n", f"    path: bucket\n{BEHIND_A_SECRET}")
+        world.change("inventory.yaml", "    key: emojidb\n    bucket: main\n", "    key: emojidb\n    bucket: far\n")
+        done = world.b2m("sync", "--db", "ipm", "--db", "emoji", "--host", "ann", "--json")
+        assert sorted(line["exit_code"] for line in done.json if line["type"] == "error") == [3, 4]
+        assert done.code == 3, "trying again, as 4 says, would not help"
         assert world.b2m("sync", "--db", "ipm", "--host", "ann").code == 4
 
 

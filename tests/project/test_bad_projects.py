@@ -250,6 +250,7 @@ IN_INVENTORY: list[Row] = [
         ["17:7: host prod is in group others already"],
     ),
     ("      prod:\n", "      servers:\n", ["14:7: servers is a group too: give the host another name"]),
+    ("      prod:\n", "      all:\n", ["14:7: all means every host: give this one another name"]),
 ]
 
 IN_PLAYBOOK: list[Row] = [

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,10 @@ def test_values_for_anchors_stand_under_keys_that_are_read_nowhere_else(tmp_path
         ("password", "hunter2"),
         ("db_token", "abc"),
         ("api-key", "0"),
+        ("password", "$uper-secret-1"),
+        ("api_key", "{{ 1 }}hunter22secret"),
+        ("api_key", "{{ 'hunter22secret' }}"),
+        ("any", "{{ 'aB3dE5fG7hJ9kL1mN3pQ5rS7' }}"),
         ("text", "https://hooks.slack.com/services/T0/B0/x"),
         ("url", "https://discord.com/api/webhooks/1/x"),
         ("url", "https://api.telegram.org/bot12:x/sendMessage"),
@@ -175,6 +180,9 @@ def test_a_literal_that_looks_like_a_secret_is_seen(key: str, text: str) -> None
     [
         ("password", ""),
         ("password", "{{ secret_of_the_host }}"),
+        ("password", "{{ x }}-suffix"),
+        ("token", "{{ db.name }}-production-v2"),
+        ("token", "Bearer {{ vars['b2_token'] }}"),
         ("password", "$DB_PASSWORD"),
         ("token_env", "B2_TOKEN"),
         ("key", "ipmdb"),
@@ -192,6 +200,12 @@ def test_a_literal_that_is_none_is_let_pass(key: str, text: str) -> None:
     assert looks_secret(key, text) is None
 
 
+def test_braces_that_never_close_cost_no_time() -> None:
+    began = time.process_time()
+    assert looks_secret("text", "{{" * 50_000) is None
+    assert time.process_time() - began < 2.0  # 28 s if each looks for its own end
+
+
 def test_a_secret_is_told_with_its_place_and_not_repeated_and_a_comment_lets_one_pass(tmp_path: Path) -> None:
     literal = '"https://hooks.slack.com/services/T0/B0/x"'
     playbook = GOOD.replace("policy:", f"vars:\n  hook: {literal}\npolicy:").replace('"{{ team', '"{{ hook }}{{ team')
@@ -204,6 +218,40 @@ def test_a_secret_is_told_with_its_place_and_not_repeated_and_a_comment_lets_one
     assert [one.partition(": ")[0] for one in lines(check(tmp_path, playbook=held_back))[0]] == [
         "playbooks/ipm.yaml:1:9"
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ghp_abcdefghijklmnopqrstuvwxyz0123456789: 1", "4:3: this looks like an access key"),
+        ("x: {ghp_abcdefghijklmnopqrstuvwxyz0123456789: {}}", "4:7: this looks like an access key"),
+        ("password: {a: hunter22}", "4:17: this looks like a secret under password"),
+        ("ok: 1 # password: hunter2hunter2", "4:9: this looks like a secret in a comment"),
+        ("ok: 1 # ghp_abcdefghijklmnopqrstuvwxyz0123456789", "4:9: this looks like an access key"),
+        ("# was https://hooks.slack.com/services/T0/B0/x", "4:3: this looks like a webhook's address"),
+        ("ok: ['x # password: hunter2hunter2']", "4:8: this looks like a secret in a text"),
+        ("ok: 'x # y' # password: hunter2hunter2", "4:10: this looks like a secret in a comment"),
+    ],
+)
+def test_a_secret_is_seen_in_keys_comments_and_below_a_secrets_name(tmp_path: Path, line: str, found: str) -> None:
+    played = GOOD.replace("policy:", f"vars:\n  {line}\n  last: 1\npolicy:")
+    assert [one.partition(": let ")[0] for one in lines(check(tmp_path, playbook=played))[0]] == [
+        f"playbooks/ipm.yaml:{found}"
+    ]
+    assert check(tmp_path, playbook=played.replace(line, f"{line}  # not a secret")).errors == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ok: 1 # the token: see B2_TOKEN2 in docs/buckets.md",
+        "ok: 1 # pinned to 3f2a9c0d1e4b5a69788796a5b4c3d2e1f0a9b8c7",
+        "token: {env: B2_TOKEN, help: the token of the store}",
+        "password: {a: $DB_PASSWORD1, b: '{{ db.name }}'}",
+    ],
+)
+def test_names_and_words_around_secrets_are_let_pass(tmp_path: Path, line: str) -> None:
+    assert check(tmp_path, playbook=GOOD.replace("policy:", f"vars:\n  {line}\n  last: 1\npolicy:")).errors == ()
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -70,6 +70,17 @@ def test_whatever_is_answered_reads_back_as_it_was(tmp_path: Path, naming: str, 
     assert project.inventory.buckets["main"].model_dump() == {"type": "folder", "path": bucket}
 
 
+@pytest.mark.parametrize("name", ["123", "true", "null", "1e5", "0x1F", "NULL"])
+def test_a_name_that_yaml_would_read_as_something_else_stays_one(tmp_path: Path, name: str) -> None:
+    write_project(tmp_path / "ops", new_project([name], f"{name}h", "bucket"))
+    write_project(tmp_path / "other", new_project(["ipm"], name, "bucket"))
+    for root in ("ops", "other"):
+        report = check_project(tmp_path / root, MODULES)
+        assert (report.errors, report.warnings) == ((), ())
+    assert list(load_project(tmp_path / "ops", MODULES).databases) == [name]
+    assert name in load_project(tmp_path / "other", MODULES).hosts
+
+
 def test_a_number_in_the_file_name_is_its_version() -> None:
     assert new_database("ipm=ipm-db-v12.db").file == "ipm-db-v{version}.db"
     assert new_database("ipm=ipm-db-v{version}.db").file == "ipm-db-v{version}.db"
@@ -86,6 +97,8 @@ def test_a_number_in_the_file_name_is_its_version() -> None:
         (["ipm={v}.db"], "prod", "b", "--db {v}.db: only {version} may stand in braces, once"),
         (["a=x.db", "b=x.db"], "prod", "b", "--db: two databases have the file x.db"),
         (["a=x.db", "a=y.db"], "prod", "b", "--db: two databases have the name a"),
+        (["all"], "prod", "b", "--db all: all is taken, choose another name"),
+        (["a"], "all", "b", "--host all: all is taken, choose another name"),
         (["a"], "local", "b", "--host local: local is taken, choose another name"),
         (["a"], "p.q", "b", "--host p.q: 'p.q' is no name: letters, digits, _ and - only"),
         (["a"], "prod", " ", "--bucket: write the folder that keeps the versions"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_commands_are_one_shell_line_with_quoted_values(tmp_path: Path) -> None:
     service = load(root, inventory=inventory).target("ipm", "prod").service
     assert service is not None
     quoted = "'" + str(root).replace("'", "'\"'\"'")
-    assert service.away == f"{sys.executable} {quoted}'/server.py web ipmdb 'a; b' {quoted}/dbs'"
+    assert service.away == f"{shlex.quote(sys.executable)} {quoted}'/server.py web ipmdb 'a; b' {quoted}/dbs'"
 
 
 def test_a_health_probe_comes_with_its_service(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from b2m.project.problems import Problems
 from b2m.project.scope import Layer, Source
 from b2m.project.yaml import parse
+from b2m.review import steps
 from b2m.review.expanding import Known
 
 DOCUMENT = parse("{}", "x.yaml", Problems())
@@ -71,3 +72,17 @@ def test_a_value_in_a_shell_command_is_one_quoted_word() -> None:
 )
 def test_a_condition(when: str, comes_to: bool | str) -> None:
     assert known(on=True).condition(when, Layer("task", {}, PLACE)) == comes_to
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"password": {"a": "hunter22"}}, "{password: {a: (hidden)}}"),
+        ({"file": {"a": "hunter22"}}, "{file: {a: hunter22}}"),
+        ({f"ghp_{'a1B2' * 9}": 1}, "{(hidden): 1}"),
+        ([{"token": [["x1y2z3a4b5"]]}], "[{token: [[(hidden)]]}]"),
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden_at_any_depth(value: Any, text: str) -> None:
+    assert steps.shown(value, "args").replace(steps.HIDDEN, "(hidden)") == text
+    assert "(hidden)" not in steps.shown(value, "args", hide=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -70,6 +71,20 @@ def test_the_state_folder_alone_is_enough_to_start_it_again(server: Server) -> N
     again = [sys.executable, str(SCRIPT), "--state", str(server.state), "start"]
     subprocess.run(again, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=60)
     assert server.get("/ipm").status == 200
+
+
+def test_a_folder_is_the_same_however_it_is_spelled(server: Server) -> None:
+    def run(folder: str, *args: str) -> None:
+        command = [sys.executable, str(SCRIPT), "--folder", folder, *args]
+        subprocess.run(command, cwd=server.folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+    before = sorted(server.folder.iterdir())
+    run(".", "--disconnect", "ipm")
+    assert sorted(server.folder.iterdir()) == before
+    run(str(server.folder), "start")
+    assert server.health()["connected"] is False
+    run("../dbs", "--connect", "ipm")
+    assert server.health()["connected"] is True
 
 
 def test_a_server_that_died_is_replaced(server: Server) -> None:
@@ -155,6 +170,45 @@ def test_an_insert_is_one_row_however_often_it_is_sent(server: Server) -> None:
     assert server.counter("inserts") == 1
     assert [server.hit().status, server.hit().status] == [201, 201]
     assert server.counter("hits") == 2
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_an_entry_that_exists_brings_in_no_category(server: Server, connected: bool) -> None:
+    server.run("start")
+    assert server.post("one", category="first").status == 201
+    if not connected:
+        server.run("--disconnect", "ipm")
+    assert server.post("one", category="second").status == (200 if connected else 202)
+    server.run("--connect", "ipm")
+    assert server.rows("SELECT name FROM ipm_category WHERE name IN ('first', 'second')") == [("first",)]
+    assert server.counter("inserts") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 201),
+        ([("Transfer-Encoding", "chunked")], 411),
+        ([("Transfer-Encoding", "chunked"), ("Content-Length", "2")], 411),
+        ([("Content-Length", "two")], 400),
+        ([("Content-Length", "-1")], 400),
+        ([("Content-Length", "1"), ("Content-Length", "2")], 400),
+        ([("Content-Length", "1048577")], 413),
+        ([("Content-Length", "9" * 5_000)], 413),
+    ],
+)
+def test_a_body_needs_no_length_if_there_is_none(server: Server, headers: list[tuple[str, str]], status: int) -> None:
+    server.run("start")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.putrequest("POST", "/hit")
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    assert (answer.status, answer.will_close) == (status, status != 201)
+    assert server.counter("hits") == (1 if status == 201 else 0)
 
 
 def test_every_awkward_entry_of_the_demo_has_a_page(server: Server) -> None:

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = [args.command, args.disconnect, args.connect, args.status or None]
     if sum(value is not None for value in chosen) != 1:
         arguments.error("give one of: serve, start, stop, health, status, --disconnect DB, --connect DB, --status")
-    state = State(args.state or (args.folder or DEFAULT_FOLDER).parent / "state")
+    state = State(args.state or (args.folder or DEFAULT_FOLDER).resolve().parent / "state")
     previous = state.newest()
     folder: Path = args.folder or (Path(previous.folder) if previous is not None else DEFAULT_FOLDER)
     unhealthy_file: Path = args.unhealthy_file or state.folder / "unhealthy"

@@ -84,14 +84,16 @@ def from_record(record: dict[str, Any]) -> Entry:
 
 
 def insert(conn: sqlite3.Connection, entry: Entry, server: str) -> bool:
-    """Insert the entry and count it; False, and no change, if its slug exists."""
-    category = stable_hash(entry.category)
+    """Insert the entry and count it; False, and no change, if its slug exists. The transaction is the caller's."""
+    slug_hash, category = stable_hash(entry.slug), stable_hash(entry.category)
+    if conn.execute("SELECT 1 FROM ipm_data WHERE slug_hash = ? OR slug = ?", (slug_hash, entry.slug)).fetchone():
+        return False
     conn.execute("INSERT OR IGNORE INTO ipm_category(hash, name) VALUES (?, ?)", (category, entry.category))
-    inserted = conn.execute(
+    conn.execute(
         "INSERT INTO ipm_data(slug_hash, slug, category_hash, name, version, summary, keywords, license, readme,"
-        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            stable_hash(entry.slug),
+            slug_hash,
             entry.slug,
             category,
             entry.name,
@@ -103,8 +105,6 @@ def insert(conn: sqlite3.Connection, entry: Entry, server: str) -> bool:
             entry.updated_at,
         ),
     )
-    if inserted.rowcount != 1:
-        return False
     count(conn, "inserts", server)
     return True
 

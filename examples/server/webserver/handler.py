@@ -22,6 +22,11 @@ from .pages import layout
 from .service import BadConfiguration, Service
 
 MAX_BODY = 1 << 20
+MAX_DIGITS = 20  # of a Content-Length: Python converts none of thousands of digits
+
+
+class BadBody(Exception):
+    """The request's body cannot be read; the arguments are the answer's status and its message."""
 
 
 class WebServer(ThreadingHTTPServer):
@@ -83,6 +88,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             respond()
             self.wfile.flush()
+        except BadBody as error:
+            status, what = error.args
+            self.close_connection = True  # where the next request begins is not known
+            self._json(status, {"error": what})
         except BadEntry as error:
             self._json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         except (sqlite3.OperationalError, QueueFull) as error:
@@ -137,10 +146,7 @@ class Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         body = self._body()
         path = urllib.parse.urlsplit(self.path).path
-        if body is None:
-            self.close_connection = True
-            self._json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": f"give a Content-Length up to {MAX_BODY}"})
-        elif path == "/ipm":
+        if path == "/ipm":
             self._insert(body)
         elif path == "/hit":
             self._json(self._taken(self.server.services["ipm"].hit()), {"ok": True})
@@ -182,10 +188,15 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._json(HTTPStatus.OK, {"db": db, "connected": action == "connect"})
 
-    def _body(self) -> bytes | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MAX_BODY:
-            return None
+    def _body(self) -> bytes:
+        """The request's body, empty if it has no Content-Length; BadBody if its length is not told, or too much."""
+        if "Transfer-Encoding" in self.headers:
+            raise BadBody(HTTPStatus.LENGTH_REQUIRED, "give a Content-Length and no Transfer-Encoding")
+        length = ", ".join(self.headers.get_all("Content-Length", ["0"]))
+        if not length.isdecimal():
+            raise BadBody(HTTPStatus.BAD_REQUEST, f"the Content-Length {length!r} is no number")
+        if len(length) > MAX_DIGITS or int(length) > MAX_BODY:
+            raise BadBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"give a Content-Length up to {MAX_BODY}")
         return self.rfile.read(int(length))
 
     def _json(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
@@ -202,5 +213,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("X-Served-From", source)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.send_header("Retry-After", "1")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)

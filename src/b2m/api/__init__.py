@@ -19,14 +19,13 @@ from b2m.api.changing import (
     upload,
     write_db_toml,
 )
-from b2m.api.choosing import ALL, SEVERITY, Failure, each, fleet, named, project, targets, worst
+from b2m.api.choosing import SEVERITY, Failure, each, fleet, named, project, targets, worst
 from b2m.api.looking import contract, db_toml, diff, doctor, history, locks, plan, rehearse, runs, seen, status
 from b2m.api.on_hosts import ON_HOSTS, on_host
 from b2m.api.scheduling import schedule_entry, scheduled
 from b2m.api.stores import bucket_check, bucket_import, bucket_init
 
 __all__ = [
-    "ALL",
     "ON_HOSTS",
     "SEVERITY",
     "Failure",

@@ -127,12 +127,14 @@ def write_db_toml(found: Project, path: Path, text: str) -> None:
     from b2m.hosts.place import write_atomic
 
     own = folders_here(found)
-    path = Path(path).resolve()
-    if path.name == "db.toml" and path.parent in own:
+    if path.resolve().name == "db.toml" and path.resolve().parent in own:
         what = f"{path} says which files are live there, and changes with them: b2m ensure --db all"
         raise errors.UsageError(what=what)
     try:
-        write_atomic(path, text.encode(), 0o644)
+        if path.exists() and not path.is_file():
+            path.write_text(text)  # a device or a pipe: only a file can be replaced
+        else:
+            write_atomic(path.resolve(), text.encode(), 0o644)
     except OSError as error:
         raise errors.TaskFailed(what=f"cannot write {path}: {error.strerror or error}") from error
 

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from b2m import errors
-from b2m.project import LOCAL, Project, Target, find_project, load_project
+from b2m.project import ALL, LOCAL, Project, Target, find_project, load_project
 from b2m.project.overrides import check_known, read_overrides
 from b2m.project.words import database_of
 
 Result = TypeVar("Result")
 
 
-ALL = "all"
-"""In place of a host: every host that has the database."""
-
 # The worst outcome of several databases decides the exit code.
-SEVERITY = (7, 6, 9, 5, 8, 4, 10)
+SEVERITY = (7, 6, 9, 5, 8, 3, 1, 4, 10)
 
 
 def project(folder: str | None = None, *, checked: bool = False) -> Project:
@@ -65,7 +62,7 @@ def named(found: Project, dbs: Iterable[str], host: str = LOCAL, variables: Iter
         raise errors.UsageError(what=f"name a database: --db {' or --db '.join(found.databases)}, or --db all")
     found.host(host)
     names = list(dict.fromkeys(database_of(found, word, host) for word in words))
-    if names == ["all"]:
+    if names == [ALL]:
         names = [db for db in found.databases if host in found.hosts_of(db)]
         if not names:
             raise errors.UsageError(what=f"no playbook runs on {host}: it has no database of this project")
@@ -85,7 +82,7 @@ def fleet(found: Project, dbs: Iterable[str], variables: Iterable[str] = ()) -> 
     chosen: list[Target] = []
     for host in found.hosts:
         there = [db for db in found.databases if host in found.hosts_of(db)]
-        wanted = there if words == ["all"] else [db for db in words if db in there or db not in found.databases]
+        wanted = there if words == [ALL] else [db for db in words if db in there or db not in found.databases]
         if host != LOCAL and wanted:
             chosen += targets(found, wanted, host, variables)
     missed = [db for db in words if db in found.databases and all(target.db != db for target in chosen)]

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from b2m import __version__
 from b2m.errors import UsageError
-from b2m.project.models import FilePattern
+from b2m.project.models import ALL, LOCAL, FilePattern
 from b2m.project.overrides import typed
 from b2m.project.strict import Name
 
@@ -62,6 +62,8 @@ def new_database(text: str) -> NewDatabase:
     """
     name, _, file = text.partition("=")
     file = re.sub(r"(?<=[-_.]v)\d+(?=\.)", "{version}", file or f"{name}-db-v{{version}}.db")
+    if name == ALL:
+        raise UsageError(what=f"--db {text}: {name} is taken, choose another name")
     return NewDatabase(valid(Name, name, "--db"), valid(FilePattern, file, "--db"))
 
 
@@ -81,7 +83,7 @@ def new_databases(dbs: Iterable[str]) -> tuple[NewDatabase, ...]:
 def new_host(text: str) -> tuple[str, str]:
     """Read ``prod`` or ``prod=/srv/dbs`` as a name and a folder; UsageError if it cannot be."""
     name, _, folder = text.partition("=")
-    if name in ("servers", "local"):
+    if name in ("servers", LOCAL, ALL):
         raise UsageError(what=f"--host {text}: {name} is taken, choose another name")
     return valid(Name, name, "--host"), folder or "dbs"
 

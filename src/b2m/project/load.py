@@ -212,7 +212,7 @@ def _local_file(folder: str, databases: Mapping[str, object] | tuple[str, ...]) 
 
 def _roles(root: Path, problems: Problems, documents: dict[str, Document]) -> Iterator[tuple[str, RoleSource | None]]:
     folder = root / "roles"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _inside(folder, root):
         if not path.is_dir() or path.name.startswith("."):
             continue
         document = _read(root, path / "role.yaml", problems, documents)
@@ -220,8 +220,17 @@ def _roles(root: Path, problems: Problems, documents: dict[str, Document]) -> It
         yield path.name, RoleSource(path.name, file, document) if document is not None and file is not None else None
 
 
+def _inside(folder: Path, root: Path) -> list[Path]:
+    """Return what is in a folder of the project, nothing if it is not there; InvalidProject."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        # All that is named in it would be unknown: that alone is said.
+        raise InvalidProject([f"{_shown(root, folder)}: {_not_read(error)}"]) from error
+
+
 def _files(folder: Path, root: Path, problems: Problems) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _inside(folder, root):
         if path.suffix == ".yml":
             problems.add(Position(_shown(root, path), 1, 1), "not read: playbooks end in .yaml")
         elif path.suffix == ".yaml" and path.is_file():
@@ -239,13 +248,17 @@ def _read(root: Path, path: Path, problems: Problems, documents: dict[str, Docum
         problems.add(Position(shown, line, col), "not UTF-8")
         return None
     except OSError as error:
-        problems.add(Position(shown, 1, 1), f"cannot be read: {(error.strerror or str(error)).lower()}")
+        problems.add(Position(shown, 1, 1), _not_read(error))
         return None
     document = parse(text, shown, problems)
     if document is None:
         return None
     documents[shown] = document
     return document.without(SHARED)
+
+
+def _not_read(error: OSError) -> str:
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
 
 
 def _model(model: type[Model], document: Document | None, problems: Problems) -> Model | None:

@@ -20,6 +20,7 @@ STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
 """The states that a playbook has a scenario for."""
 
 LOCAL = "local"
+ALL = "all"  # on a command line: every database, or every host
 """The host that always exists: this machine."""
 
 

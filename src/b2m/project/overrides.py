@@ -36,7 +36,10 @@ def read_overrides(given: Iterable[str]) -> tuple[Layer, ...]:
             raise UsageError(what=f"{FLAG} {text}: {name} is a built-in name, it cannot be set")
         if name in values:
             raise UsageError(what=f"{FLAG} {text}: {name} is given twice")
-        values[name] = typed(value)
+        try:
+            values[name] = typed(value)
+        except ValueError:
+            raise UsageError(what=f"{FLAG} {name}: the number is too long") from None
     return overrides_of(values)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from b2m.object_names import is_object_name
 from b2m.project import templates
-from b2m.project.models import LOCAL, FolderBucket, InventoryFile
+from b2m.project.models import ALL, LOCAL, FolderBucket, InventoryFile
 from b2m.project.names import check_arguments, check_host_names, check_playbook_names, described
 from b2m.project.problems import Problems, suggest
 from b2m.project.strict import is_name
@@ -48,6 +48,8 @@ def check_inventory(inventory: InventoryFile, document: Document, hosts: Iterabl
     """Note what the inventory names that it does not have, and names that mean two things."""
     taken: dict[tuple[str, str], str] = {}
     for db, database in inventory.databases.items():
+        if db == ALL:
+            problems.add(document.key_at(("databases", db)), f"{ALL} means every database: give this one another name")
         if database.bucket not in inventory.buckets:
             at = document.at(("databases", db, "bucket"))
             problems.add(at, f"unknown bucket {database.bucket}{suggest(database.bucket, inventory.buckets)}")
@@ -69,6 +71,8 @@ def check_inventory(inventory: InventoryFile, document: Document, hosts: Iterabl
     for group_name, group in inventory.groups.items():
         for name in group.hosts:
             at = document.key_at(("groups", group_name, "hosts", name))
+            if name == ALL:
+                problems.add(at, f"{ALL} means every host: give this one another name")
             if name in group_of:
                 problems.add(at, f"host {name} is in group {group_of[name]} already")
             if name in inventory.groups:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from b2m.project import templates
 from b2m.project.problems import Position, Problems
 from b2m.project.yaml import Document
+from b2m.secrets import REFERENCE
 
 ALLOW = "not a secret"
 """A comment with these words, on the line of a literal, says that it only looks like one."""
@@ -18,7 +19,7 @@ INSTEAD = f"let the command that needs it read it from its environment, or write
 
 _WORD = r"(?:password|passwd|passphrase|secret|token|(?:api|access|private|app|application)[_-]?key)"
 _KEY = re.compile(rf"(?:^|[_-]){_WORD}$", re.IGNORECASE)
-_GIVEN = re.compile(rf"{_WORD}[\"']?\s?[=:]\s?[\"']?(?![\s\"'{{$<(])\S{{4,}}", re.IGNORECASE)
+_GIVEN = re.compile(rf"{_WORD}[\"']?\s?[=:]\s?[\"']?(?![\s\"'{{$<(])(\S{{4,}})", re.IGNORECASE)
 _FLAG = re.compile(rf"(?:^|\s)--?(?:[\w-]+-)?{_WORD}\s+[\"']?(?![\"'{{$<(-])\S{{4,}}", re.IGNORECASE)
 _PATTERNS = (
     ("a password in an address", re.compile(r"://[^/\s:@{}$]*:(?![{$])[^/\s@]+@")),
@@ -42,40 +43,82 @@ _PATTERNS = (
     ),
 )
 _TOKEN = re.compile(r"[A-Za-z0-9+=_-]{20,}")
+_RUN = re.compile(r"[A-Za-z0-9]{8,}")
+_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_COMMENT = re.compile(r"(?:^|\s)#(.*)")
 MIN_BITS = 3.5  # Shannon entropy a character: words stay below it, random letters and digits are above
 MIN_HEX = 32  # hexadecimal digits: fewer are a checksum's beginning or a number
 
 
 def note_secrets(document: Document, lines: Iterable[str], problems: Problems) -> None:
-    """Note every literal of a document that looks like a secret; ``lines`` are those of its file."""
+    """Note every key, literal and comment of a document that looks like a secret; ``lines`` are those of its file."""
     text = list(lines)
-    for path, leaf in templates.leaves(document.data):
-        if not isinstance(leaf, str | int) or isinstance(leaf, bool):
-            continue
-        # An argument's default stands one level below the argument's name.
-        key = next((step for step in reversed(path) if isinstance(step, str) and step != "default"), "")
-        what = looks_secret(key, str(leaf))
-        at = document.at(path)
+    for at, what in (*_keys(document), *_values(document), *_comments(document, text)):
         if what is not None and not _allowed(text, at):
             problems.add(at, f"this looks like {what}: {INSTEAD}")
 
 
-def looks_secret(key: str, text: str) -> str | None:
-    """What kind of secret the value of a key looks like, None if it looks like none."""
+def looks_secret(key: str, text: str, above: Iterable[str] = ()) -> str | None:
+    """What kind of secret the value of a key looks like, None if it looks like none; ``above``: the keys around it."""
     literal = _literal(text)
-    if _KEY.search(key) and literal.strip() and not text.lstrip().startswith("$") and not templates.is_template(text):
-        return f"a secret under {key}"
-    for what, pattern in _PATTERNS:
-        if pattern.search(text):
-            return what
+    if not REFERENCE.fullmatch(text.strip()):
+        if _KEY.search(key) and (_mixed(literal) if templates.is_template(text) else literal.strip()):
+            return f"a secret under {key}"
+        # Around other keys, such as the name of a secret's file, words are let pass.
+        around = next(filter(_KEY.search, above), None)
+        if around is not None and _mixed(literal):
+            return f"a secret under {around}"
+    known = _known(text)
+    if known is not None:
+        return known
     if _GIVEN.search(text) or _FLAG.search(text):
         return "a secret in a text"
     return "a random token" if any(map(_random, _TOKEN.findall(literal))) else None
 
 
+def _keys(document: Document) -> Iterator[tuple[Position, str | None]]:
+    for path, at in document.keys.items():
+        yield at, _known(str(path[-1]))
+
+
+def _values(document: Document) -> Iterator[tuple[Position, str | None]]:
+    for path, leaf in templates.leaves(document.data):
+        if isinstance(leaf, str | int) and not isinstance(leaf, bool):
+            # An argument's default stands one level below the argument's name.
+            *above, key = ["", *(step for step in path if isinstance(step, str) and step != "default")]
+            yield document.at(path), looks_secret(key, str(leaf), above)
+
+
+def _comments(document: Document, lines: list[str]) -> Iterator[tuple[Position, str | None]]:
+    """What comments hold; a # in a text begins none, and that text is judged with its value."""
+    texts = [leaf for _, leaf in templates.leaves(document.data) if isinstance(leaf, str)]
+    for number, line in enumerate(lines, start=1):
+        comment = _COMMENT.search(line)
+        if comment is None:
+            continue
+        what = _known(comment[1])
+        if what is None and any(_mixed(given[1]) for given in _GIVEN.finditer(comment[1])):
+            what = "a secret in a comment"
+        begins = comment[1].strip().rstrip("\"']}, ")
+        if what is not None and not any(begins in text for text in texts):
+            yield Position(document.file, number, comment.start(1)), what
+
+
+def _known(text: str) -> str | None:
+    """What is in a text that nothing but a secret looks like."""
+    return next((what for what, pattern in _PATTERNS if pattern.search(text)), None)
+
+
 def _literal(text: str) -> str:
-    """The text without its expressions."""
-    return re.sub(r"\{\{.*?\}\}", " ", text, flags=re.DOTALL)
+    """The text without its expressions, of which only what they quote stays."""
+    end = text.rfind("}}") + 2  # behind it nothing ends an expression, and looking for that again and again takes long
+    return _EXPRESSION.sub(lambda found: f" {' '.join(_QUOTED.findall(found[0]))} ", text[:end]) + text[end:]
+
+
+def _mixed(text: str) -> bool:
+    """Whether letters and digits stand together in a long word, which names and their suffixes seldom do."""
+    return any(not run.isalpha() and not run.isdigit() for run in _RUN.findall(text))
 
 
 def _random(token: str) -> bool:

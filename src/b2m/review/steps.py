@@ -112,19 +112,21 @@ def _arguments(task: Task, known: Known, place: Layer) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def shown(value: Any, key: str, *, hide: bool = True) -> str:
-    """A value on one line, as YAML has it."""
+def shown(value: Any, key: str, above: tuple[str, ...] = (), *, hide: bool = True) -> str:
+    """A value on one line, as YAML has it; ``above`` are the keys around its own."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {shown(inner, str(name), hide=hide)}" for name, inner in value.items()) + "}"
+        around = (*above, key)
+        inside = ((str(name), shown(inner, str(name), around, hide=hide)) for name, inner in value.items())
+        return "{" + ", ".join(f"{hidden('', name) if hide else name}: {text}" for name, text in inside) + "}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(shown(inner, key, hide=hide) for inner in value)}]"
+        return f"[{', '.join(shown(inner, key, above, hide=hide) for inner in value)}]"
     text = value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
-    return text if not hide or isinstance(value, bool) or hidden(key, str(value)) != HIDDEN else HIDDEN
+    return text if not hide or isinstance(value, bool) or hidden(key, str(value), above) != HIDDEN else HIDDEN
 
 
-def hidden(key: str, text: str) -> str:
+def hidden(key: str, text: str, above: Iterable[str] = ()) -> str:
     """The text of a key, unless it looks like a secret: a comment is read by more people than the project."""
-    return HIDDEN if looks_secret(key, text) else text
+    return HIDDEN if looks_secret(key, text, above) else text
 
 
 def difference(before: Iterable[Step], after: Iterable[Step]) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ def rewritten(argv: list[str], namespace: Collection | None) -> list[str]:
     if argv[1] in OLD_SPELLINGS:
         argv = [argv[0], argv[1].removeprefix("--"), *argv[2:]]
     if argv[1] == "help":
-        argv = [argv[0], "--help", *argv[2:]]
+        named = join_nested([argv[0], *argv[2:]], namespace)
+        argv = [argv[0], "--help", *named[1:]]
     argv = join_nested(_verb_first(argv), namespace)
     if argv[1] not in namespace.task_names:
         return argv
@@ -84,8 +85,10 @@ def _flagged(words: list[str], task: Task[Any]) -> Iterator[str | None]:
             yield word
             continue
         flag, joined, _ = word.partition("=")
-        if flag not in flags and not flag.startswith("--") and flag[:2] in flags:
-            flag, joined = flag[:2], "="  # a short flag with its value behind it: -ename=value
+        if flag not in flags and not flag.startswith("--") and flags.get(flag[:2]):
+            yield flag[:2]  # a short flag with its value behind it: -ename=value
+            yield word[2:]
+            continue
         if flag not in flags:
             yield None
             return

@@ -13,17 +13,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import (
-    FLAGS,
-    VARIABLES,
-    WITH_VARIABLES,
-    emit,
-    for_each,
-    help_of,
-    reported,
-    say,
-    the_project,
-)
+from b2m.tasks.frame import FLAGS, VARIABLES, WITH_VARIABLES, emit, for_each, help_of, reported, say, tell, the_project
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -45,9 +35,9 @@ def check(c: Context, e: list[str], set_: list[str], project: str = "", json: bo
 
 def _print(report: Report) -> None:
     for finding in report.errors:
-        print(finding, flush=True)
+        tell(finding)
     for finding in report.warnings:
-        print(f"{finding.at}: warning: {finding.what}", flush=True)
+        tell(f"{finding.at}: warning: {finding.what}")
     wrong, odd = len(report.errors), len(report.warnings)
     counted = f"{wrong or 'no'} error{'' if wrong == 1 else 's'}, {odd or 'no'} warning{'' if odd == 1 else 's'}"
     say(f"{len(report.files)} files, {counted}")
@@ -86,14 +76,14 @@ def vars(
                 for one in every:
                     emit(_variable_json(target, one))
                 return 0
-            print(f"{target.db}@{target.host}", flush=True)
+            tell(f"{target.db}@{target.host}")
             role = None
             for one in every:
                 if one.role != role:
                     role = one.role
-                    print(f"  role {role}", flush=True)
-                print(f"  {'  ' if one.role else ''}{_variable_line(one)}", flush=True)
-            print(f"  known in a run: {', '.join(known_in_a_run())}", flush=True)
+                    tell(f"  role {role}")
+                tell(f"  {'  ' if one.role else ''}{_variable_line(one)}")
+            tell(f"  known in a run: {', '.join(known_in_a_run())}")
             return 0
 
         # From the files alone: asking where a value comes from must not make the demo, or start its server.
@@ -115,8 +105,11 @@ def _hidden(name: str, value: object) -> object:
     from b2m.project import templates
     from b2m.review.steps import HIDDEN, hidden
 
-    texts = [leaf for _, leaf in templates.leaves(value) if isinstance(leaf, str)]
-    return HIDDEN if any(hidden(name, text) == HIDDEN for text in texts) else value
+    for path, leaf in templates.leaves(value):
+        *above, key = [name, *(step for step in path if isinstance(step, str))]
+        if isinstance(leaf, str) and hidden(key, leaf, above) == HIDDEN:
+            return HIDDEN
+    return value
 
 
 def _variable_json(target: Target, one: Origin) -> dict[str, object]:
@@ -175,7 +168,7 @@ def init(
             health = health or (_ask("The address that answers when it works, or nothing", "") if stop else "")
         root = Path(folder).expanduser()
         for name in api.init(root, dbs, host, bucket, new_service(stop, start, health)):
-            print(root / name, flush=True)
+            tell(root / name)
         there = shlex.quote(folder)
         say(f"next: b2m check --project {there}; then set the bucket up: b2m bucket.init --project {there}")
 

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from b2m.errors import BucketError, UsageError
-from b2m.tasks.frame import DBS, FLAGS, chosen, emit, events, for_each, help_of, reported, the_project
+from b2m.tasks.frame import DBS, FLAGS, chosen, emit, events, for_each, help_of, reported, tell, the_project
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -22,7 +22,7 @@ def init(c: Context, bucket: str = "", project: str = "") -> None:
         from b2m import api
 
         for name, identity in api.bucket_init(the_project(project or None), bucket or None).items():
-            print(f"{name}  {identity}", flush=True)
+            tell(f"{name}  {identity}")
 
 
 @task(**FLAGS, help=help_of("project", "json", bucket="a bucket of inventory.yaml; without it, every one"))
@@ -33,7 +33,7 @@ def check(c: Context, bucket: str = "", project: str = "", json: bool = False) -
 
         ready = True
         for found in api.bucket_check(the_project(project or None), bucket or None):
-            emit(found.to_json()) if json else print("\n".join(found.lines()), flush=True)
+            emit(found.to_json()) if json else tell(*found.lines())
             ready = ready and found.ready
         if not ready:
             raise Exit(None, BucketError.exit_code)
@@ -66,7 +66,7 @@ def import_(
                 emit({"type": "import", "db": found.db, "versions": found.taken, "left": found.left})
                 return 0
             left = f"; left alone: {', '.join(found.left)}" if found.left else ""
-            print(f"{found.db}  {', '.join(f'v{number}' for number in found.taken)} imported{left}", flush=True)
+            tell(f"{found.db}  {', '.join(f'v{number}' for number in found.taken)} imported{left}")
             return 0
 
         for_each(chosen(db, "", project), json, act)

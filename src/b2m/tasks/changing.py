@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from b2m.tasks.frame import (
     reported,
     say,
     seconds,
+    tell,
 )
 from b2m.tasks.looking import show_plan
 
@@ -62,9 +64,10 @@ def sync(
     """Bring databases and their bucket in step, as their playbooks say."""
     with quietly(quiet) as anyway, reported(c, json):
         from b2m import api
+        from b2m.project import ALL
 
         patience = seconds(wait or None)
-        everywhere = host == api.ALL
+        everywhere = host == ALL
         if everywhere:
             targets = api.fleet(api.project(project, checked=True), db, [*e, *set_])
         else:
@@ -163,7 +166,7 @@ def adopt(c: Context, db: list[str], host: str = "", project: str = "", json: bo
             if json:
                 emit({"type": "adoption", "db": found.db, "version": found.commit.number, "adopted": found.adopted})
             else:
-                print(found.line(), flush=True)
+                tell(found.line())
             return 0 if found.adopted else 8
 
         for_each(chosen(db, host, project), json, act)
@@ -224,9 +227,9 @@ def _recaps(
         if as_json:
             emit(recap.to_json())
         else:
-            print(recap.line(), flush=True)
+            tell(recap.line())
             if len(targets) > 1 and not fleet:
-                print(f"{target.db} success", flush=True)
+                tell(f"{target.db} success")
         return 0
 
     def overview() -> None:
@@ -235,7 +238,7 @@ def _recaps(
 
         if fleet and not as_json:
             wanted = [(target.db, target.host) for target in targets]
-            print("\n".join(fleet_table(wanted, recaps, width(sys.stdout), coloured(sys.stdout))), flush=True)
+            tell(*fleet_table(wanted, recaps, width(sys.stdout), coloured(sys.stdout)))
 
     for_each(targets, as_json, one, overview, stop=fleet)
 
@@ -244,7 +247,7 @@ def _version(text: str) -> int | None:
     if not text:
         return None
     digits = text.removeprefix("v")
-    if not digits.isdigit():
+    if not re.fullmatch(r"[0-9]{1,18}", digits):
         raise errors.UsageError(what=f"{text!r} is no version: write a number, as in v12 or 12")
     return int(digits)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
-from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, seconds
+from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, seconds, tell
 
 if TYPE_CHECKING:
     from b2m.contract import Check
@@ -24,9 +24,9 @@ def contract(c: Context, db: list[str], host: str = "", project: str = "", json:
 
         def show(target: Target) -> int:
             if not json and target.service is not None:
-                print(f"{target.db}@{target.host}  {target.service.name}", flush=True)
+                tell(f"{target.db}@{target.host}  {target.service.name}")
             found = api.contract(target, events(json), _silent if json else _line, wait=patience)
-            emit(found.to_json()) if json else print(found.line(), flush=True)
+            emit(found.to_json()) if json else tell(found.line())
             found.require()
             return 0
 
@@ -34,7 +34,7 @@ def contract(c: Context, db: list[str], host: str = "", project: str = "", json:
 
 
 def _line(check: Check) -> None:
-    print(check.line(), flush=True)
+    tell(check.line())
 
 
 def _silent(check: Check) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
-from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, the_project
+from b2m.tasks.frame import DBS, chosen, emit, events, for_each, help_of, reported, tell, the_project
 
 if TYPE_CHECKING:
     from b2m.project import Target
@@ -28,7 +28,7 @@ def ensure(c: Context, db: list[str], host: str = "", project: str = "", json: b
                 if found.recap is not None:
                     emit(found.recap.to_json())
             else:
-                print(found.line(), flush=True)
+                tell(found.line())
             return 0
 
         for_each(chosen(db, host, project), json, act)
@@ -45,7 +45,7 @@ def fetch_db_toml(c: Context, db: list[str], host: str = "", project: str = "", 
         if output:
             api.write_db_toml(found, Path(output).expanduser(), text)
         else:
-            print(text, end="", flush=True)
+            tell(text, end="")
 
 
 TASKS = (ensure, fetch_db_toml)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -14,6 +15,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from b2m import errors, secrets
+from b2m.wording import printable
 
 if TYPE_CHECKING:
     from b2m.events import Events
@@ -33,6 +35,8 @@ HELP = {
     "wait": "wait so long for a lock that somebody holds: 30s, 10m",
 }
 
+
+_unheard: list[OSError] = []  # why lines on standard output could not be written
 
 VARIABLES = ["e", "set_"]
 """The parameters of a task that takes variables: ``-e name=value`` and ``--set name=value``, the same thing."""
@@ -60,10 +64,8 @@ def reported(c: Context, as_json: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         say("b2m: interrupted")
         raise Exit(None, 130) from None
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise Exit(None, 1) from None
+    if _unheard:
+        raise unheard(_unheard.pop())
 
 
 class _Kept(io.TextIOBase):
@@ -92,8 +94,7 @@ def quietly(wanted: bool) -> Iterator[list[str]]:
         except BaseException:
             anyway.clear()
             for out, text in written:
-                out.write(text)
-                out.flush()
+                _print(text, out, end="")
             raise
     for text in anyway:
         say(f"b2m: {text}")
@@ -123,12 +124,44 @@ def error_json(error: errors.B2mError) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Print for people, on standard error; known secrets by their names."""
-    print(secrets.redacted(text), file=sys.stderr, flush=True)
+    _print(printable(secrets.redacted(text)), sys.stderr)
+
+
+def tell(*lines: object, end: str = "\n") -> None:
+    """Print lines for people, on standard output; known secrets by their names."""
+    _print(printable(secrets.redacted("\n".join(map(str, lines)))), sys.stdout, end=end)
 
 
 def emit(data: dict[str, Any]) -> None:
     """Print a JSON line, on standard output; known secrets by their names."""
-    print(json.dumps(secrets.redacted(data), default=lambda other: secrets.redacted(str(other))), flush=True)
+    _print(json.dumps(secrets.redacted(data), default=lambda other: secrets.redacted(str(other))), sys.stdout)
+
+
+def _print(text: str, out: IO[str], end: str = "\n") -> None:
+    """Print, and go on if it cannot be: whoever read it has gone, or its disk is full.
+
+    Work on the next database must not end for that; ``reported`` ends the command as a failed one.
+    """
+    try:
+        print(text, end=end, file=out, flush=True)
+    except OSError as error:
+        silence(out)
+        if out is sys.stdout:
+            _unheard.append(error)
+
+
+def silence(out: IO[str]) -> None:
+    """Let what is still written to a standard stream go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, out.fileno())
+    os.close(null)
+
+
+def unheard(error: OSError) -> Exit:
+    """Return the end of a command whose output could not be written; a reader who has gone away is told nothing."""
+    if not isinstance(error, BrokenPipeError):
+        say(f"b2m: standard output: {error.strerror}")
+    return Exit(None, 1)
 
 
 def events(as_json: bool) -> Events:
@@ -178,7 +211,7 @@ def seconds(text: str | None) -> float:
 
 def count(flag: str, text: str) -> int:
     """Read a number flag; Invoke's own way ends in a traceback if it is none."""
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise errors.UsageError(what=f"--{flag} {text!r} is no number")
     return int(text)
 
@@ -209,9 +242,9 @@ def for_each(
         else:
             say(f"b2m: {failure.error}")
             if recap is not None:
-                print(recap.line(), flush=True)
+                tell(recap.line())
         if len(targets) > 1 and not as_json:
-            print(f"{failure.target.db} failed", flush=True)
+            tell(f"{failure.target.db} failed")
     code = api.worst([*codes, *(failure.error.exit_code for failure in failures)])
     if code:
         raise Exit(None, code)

@@ -21,6 +21,7 @@ from b2m.tasks.frame import (
     reported,
     say,
     seconds,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def status(c: Context, db: list[str], host: str = "", project: str = "", json: b
             if json:
                 emit(seen.to_json())
             elif len(targets) == 1:
-                print(status_line(seen.facts, seen.verdict), flush=True)
+                tell(status_line(seen.facts, seen.verdict))
             for refusal in filter(None, refusals):
                 emit(error_json(refusal)) if json and refusal is refusals[1] else said.append(str(refusal))
             return 8 if any(refusals) else 0
@@ -69,7 +70,7 @@ def _overview(found: list[Seen], said: list[str], as_json: bool) -> None:
     if as_json:
         return
     if len(found) > 1:
-        print("\n".join(status_table(found, width(sys.stdout), coloured(sys.stdout))), flush=True)
+        tell(*status_table(found, width(sys.stdout), coloured(sys.stdout)))
     for line in said:
         say(f"b2m: {line}")
 
@@ -118,9 +119,9 @@ def show_plan(target: Target, as_json: bool) -> int:
     if as_json:
         emit({**status_json(facts, verdict), "type": "plan", "steps": [vars(step) for step in steps], "work": work})
     else:
-        print(status_line(facts, verdict), flush=True)
+        tell(status_line(facts, verdict))
         for line in plan_lines(steps):
-            print(f"  {line}", flush=True)
+            tell(f"  {line}")
     if verdict.refusal is not None:
         raise verdict.refusal
     if work:
@@ -137,7 +138,7 @@ def show_rehearsal(target: Target, as_json: bool) -> int:
     if as_json:
         emit(rehearsal_json(found))
     else:
-        print("\n".join(rehearsal_lines(found)), flush=True)
+        tell(*rehearsal_lines(found))
     if found.refusal is not None:
         raise found.refusal
     return found.exit_code
@@ -161,11 +162,10 @@ def history(
                     continue
                 what = rows(commit.rows) if commit.parent is not None else "first"
                 revision = f"  {commit.revision[:10]}{'+' if commit.dirty_tree else ''}" if commit.revision else ""
-                note = f"  {commit.message}" if commit.message else ""
-                print(
+                note = f"  {' '.join(commit.message.split())}" if commit.message else ""
+                tell(
                     f"{target.db} v{commit.number}  {commit.time}  {commit.author} on {commit.host}  {what}  "
                     f"{size(commit.size)}{revision}{note}",
-                    flush=True,
                 )
             return 0
 
@@ -185,19 +185,19 @@ def diff(c: Context, db: list[str], host: str = "", project: str = "", json: boo
             if json:
                 emit(_diff_json(found))
                 return 0
-            print(f"{found.db}@{found.host}  live against v{found.version}", flush=True)
+            tell(f"{found.db}@{found.host}  live against v{found.version}")
             for detail in found.changes.schema_detail:
-                print(f"  schema: {detail}", flush=True)
+                tell(f"  schema: {detail}")
             for table, count in found.changes.tables.items():
-                print(f"  {table}  +{count.inserted} ~{count.updated} -{count.deleted}", flush=True)
+                tell(f"  {table}  +{count.inserted} ~{count.updated} -{count.deleted}")
                 listed = [row for row in found.rows if row.table == table]
                 for row in listed:
                     sign = {"insert": "+", "update": "~", "delete": "-"}[row.kind]
-                    print(f"    {sign} {row.old if row.kind == 'delete' else row.new}", flush=True)
+                    tell(f"    {sign} {row.old if row.kind == 'delete' else row.new}")
                 if count.total > len(listed):
-                    print(f"    {count.total - len(listed)} more; all: --rows {count.total}", flush=True)
+                    tell(f"    {count.total - len(listed)} more; all: --rows {count.total}")
             if not found.changes.dirty:
-                print("  the same rows", flush=True)
+                tell("  the same rows")
             return 0
 
         for_each(chosen(db, host, project), json, show)
@@ -232,12 +232,11 @@ def locks(c: Context, db: list[str], host: str = "", project: str = "", json: bo
             if json:
                 emit({"type": "lock", "db": target.db, "lease": vars(lease) if lease else None})
             elif lease is None:
-                print(f"{target.db}  free", flush=True)
+                tell(f"{target.db}  free")
             else:
-                print(
+                tell(
                     f"{target.db}  held by {lease.owner} on {lease.host} since {lease.since} for {lease.reason}; "
                     f"if that run is dead: b2m unlock --force --db {target.db}",
-                    flush=True,
                 )
             return 0
 

@@ -9,7 +9,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import FLAGS, emit, help_of, reported, say, the_project
+from b2m.tasks.frame import FLAGS, emit, help_of, reported, say, tell, the_project
 
 if TYPE_CHECKING:
     from b2m.remote.address import Address
@@ -37,7 +37,7 @@ def bootstrap(
         with Ssh(_address(project, host)) as ssh:
             if check:
                 report = look(ssh)
-                emit(report.to_json()) if json else print("\n".join(report.lines()), flush=True)
+                emit(report.to_json()) if json else tell(*report.lines())
                 if report.exit_code:
                     raise Exit(None, report.exit_code)
                 return
@@ -45,7 +45,7 @@ def bootstrap(
         if json:
             emit({"type": "bootstrap", "host": host, "version": version})
         else:
-            print(f"{host}  b2m {version} is ready", flush=True)
+            tell(f"{host}  b2m {version} is ready")
 
 
 def _address(project: str, name: str) -> Address:

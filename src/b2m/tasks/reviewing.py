@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from b2m.tasks.frame import FLAGS, emit, help_of, reported
+from b2m.tasks.frame import FLAGS, emit, help_of, reported, tell
 
 
 @task(
@@ -24,7 +24,7 @@ def review(c: Context, base: str = "", project: str = "", json: bool = False) ->
             for one in markdown.json_lines(found):
                 emit(one)
         else:
-            print("\n".join(markdown.markdown(found)), flush=True)
+            tell(*markdown.markdown(found))
         if found.exit_code:
             raise Exit(None, found.exit_code)
 

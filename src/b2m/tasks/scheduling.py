@@ -10,7 +10,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from b2m import errors
-from b2m.tasks.frame import DBS, events, for_each, help_of, reported, say, the_project
+from b2m.tasks.frame import DBS, events, for_each, help_of, reported, say, tell, the_project
 
 if TYPE_CHECKING:
     from b2m.project import Project, Target
@@ -59,7 +59,7 @@ def schedule(
             elif remove:
                 _remove(found, target, [ours] if cron or systemd else [ours, other], [ours, other])
             else:
-                print(ours.text(api.schedule_entry(target)), end="", flush=True)
+                tell(ours.text(api.schedule_entry(target)), end="")
             return 0
 
         for_each(targets, False, act)
@@ -83,7 +83,7 @@ def _check(target: Target) -> int:
     if lacking:
         return errors.SecretMissing.exit_code
     _, verdict = api.status(target, events(False))
-    print(f"{target.db}@{target.host}  secrets, host and bucket are there; it is {verdict.state}", flush=True)
+    tell(f"{target.db}@{target.host}  secrets, host and bucket are there; it is {verdict.state}")
     return 0
 
 
@@ -98,14 +98,14 @@ def _write(target: Target, ours: Installer, other: Installer) -> None:
     ours.text(entry)  # what cannot be written need not be tried
     try_out(entry)
     ours.write(entry)
-    print(f"{entry.db}@{entry.host}  {entry.schedule.words}, by {ours.name}", flush=True)
+    tell(f"{entry.db}@{entry.host}  {entry.schedule.words}, by {ours.name}")
     if ours.note:
         say(f"b2m: {ours.note}")
     if target.remote:
         from b2m.remote import boot
 
         if boot.install(target):
-            print(f"{entry.db}@{entry.host}  settles at boot what a run left that died with the machine", flush=True)
+            tell(f"{entry.db}@{entry.host}  settles at boot what a run left that died with the machine")
         else:
             say(f"b2m: {entry.host} has no crontab: after a reboot the next run settles what a dead one left")
 
@@ -116,7 +116,7 @@ def _remove(found: Project, target: Target, installers: list[Installer], known: 
     entry = api.schedule_entry(target, to_remove=True)
     for installer in installers:
         if installer.remove(entry):
-            print(f"{entry.db}@{entry.host}  no longer run by {installer.name}", flush=True)
+            tell(f"{entry.db}@{entry.host}  no longer run by {installer.name}")
             break
     else:
         say(f"{entry.db}@{entry.host} was not installed")

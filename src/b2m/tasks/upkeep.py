@@ -24,6 +24,7 @@ from b2m.tasks.frame import (
     reported,
     say,
     seconds,
+    tell,
     the_project,
 )
 
@@ -70,14 +71,14 @@ def runs(
         found.sort(key=lambda record: (record.began, record.ended), reverse=True)
         if id:
             record = _named(found, id)
-            emit(run_json(record, full=True)) if json else print("\n".join(run_lines(record)), flush=True)
+            emit(run_json(record, full=True)) if json else tell(*run_lines(record))
         elif json:
             for record in found[:newest]:
                 emit(run_json(record))
         elif not found:
             say("no run is remembered here")
         else:
-            print("\n".join(runs_table(found[:newest], width(sys.stdout), coloured(sys.stdout))), flush=True)
+            tell(*runs_table(found[:newest], width(sys.stdout), coloured(sys.stdout)))
 
 
 def _named(found: list[Record], text: str) -> Record:
@@ -98,7 +99,7 @@ def doctor(
 
         def show(target: Target) -> int:
             found = api.doctor(target, events(json), deep=deep)
-            emit(found.to_json()) if json else print("\n".join(found.lines()), flush=True)
+            emit(found.to_json()) if json else tell(*found.lines())
             return 0 if found.healthy else 8
 
         for_each(chosen(db or ["all"], host, project), json, show)
@@ -127,7 +128,7 @@ def pause(
             if json:
                 emit({"type": "pause", "db": target.db, "owner": made.owner, "until": made.ends, "reason": made.reason})
             else:
-                print(f"{target.db}  {made.line()}", flush=True)
+                tell(f"{target.db}  {made.line()}")
             lease = api.locks(target)
             if lease is not None:
                 say(f"b2m: {target.db} is held by {lease.owner} since {lease.since}; that run goes on to its end")
@@ -147,7 +148,7 @@ def resume(c: Context, db: list[str], host: str = "", project: str = "", json: b
             if json:
                 emit({"type": "resume", "db": target.db, "was_paused": ended is not None})
             else:
-                print(f"{target.db}  {f'was {ended.line()}' if ended else 'was not paused'}", flush=True)
+                tell(f"{target.db}  {f'was {ended.line()}' if ended else 'was not paused'}")
             return 0
 
         for_each(chosen(db, host, project), json, act)
@@ -166,7 +167,7 @@ def recover(c: Context, folder: list[str], project: str = "") -> None:
         found, wrong = api.recover(folders)
         for db, acts in found:
             for act in acts or ["nothing is left to be done without the bucket"]:
-                print(f"{db}  {act}", flush=True)
+                tell(f"{db}  {act}")
         for text in wrong:
             say(f"b2m: {text}")
         if wrong:
