@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from b2m.buckets.marker import init_bucket
 from b2m.errors import BucketError, ObjectDamaged, ObjectMissing
 from tests.buckets.hanging import assert_a_signal_ends, put_until_told
 from tests.support.b2_simulator import DATA, Simulator, simulator
+from tests.support.commands import wait_for
 from tests.support.processes import running
 
 Entry = dict[str, Any]
@@ -245,10 +247,16 @@ def test_large_objects_go_in_parts_and_lost_answers_do_not_matter(b2: Simulator,
 def test_a_signal_ends_an_upload_in_parts_that_hangs(b2: Simulator, entry: Entry) -> None:
     b2.fault(op="b2_upload_part", kind="hang", age=60.0, times=99)
     with running(put_until_told, entry, 12) as (process, connection):
-        while b2.counts().get("b2_upload_part", 0) < 2:
-            time.sleep(0.05)
+        seen: Counter[str] = Counter()
+
+        def both_parts_are_on_their_way() -> bool:
+            seen.update(b2.counts())  # which begin anew each time
+            return seen["b2_upload_part"] >= 2
+
+        wait_for(both_parts_are_on_their_way, "two parts were on their way")
         assert_a_signal_ends(process, connection, within=6)
-    assert b2.counts()["b2_cancel_large_file"] == 1
+    seen.update(b2.counts())
+    assert seen["b2_cancel_large_file"] == 1
     assert b2.versions(entry) == []
 
 

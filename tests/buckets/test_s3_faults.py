@@ -29,6 +29,7 @@ from b2m.versions.commit import Commit
 from tests.buckets.hanging import assert_a_signal_ends, put_until_told
 from tests.buckets.s3_backends import set_up
 from tests.support import s3_server
+from tests.support.commands import wait_for
 from tests.support.processes import running, together
 from tests.support.proxy import Conditions, Fault, Proxy, Request, proxied
 from tests.support.settings import trials
@@ -385,8 +386,7 @@ def test_an_upload_is_ended_by_whatever_its_source_raises(bucket: Bucket, after:
 def test_a_signal_ends_an_upload_that_hangs(proxy: Proxy, config: Config, megabytes: int) -> None:
     proxy.faults = [Fault("hang", times=99, to=lambda request: request.method == "PUT")]
     with running(put_until_told, config, megabytes) as (process, connection):
-        while proxy.done["hang"] < min(megabytes, 4):
-            time.sleep(0.05)
+        wait_for(lambda: proxy.done["hang"] >= min(megabytes, 4), "so many requests hung")
         assert_a_signal_ends(process, connection, within=5)
     assert open_bucket(config).list("") == ["b2m.json"]
 
