@@ -126,15 +126,15 @@ def write_db_toml(found: Project, path: Path, text: str) -> None:
     """Write what ``db_toml`` returned to a file; UsageError for the one that says what is live on a host."""
     from b2m.hosts.place import write_atomic
 
-    own = folders_here(found)
-    if path.resolve().name == "db.toml" and path.resolve().parent in own:
+    real = path.resolve()
+    if real.name == "db.toml" and real.parent in folders_here(found):
         what = f"{path} says which files are live there, and changes with them: b2m ensure --db all"
         raise errors.UsageError(what=what)
     try:
         if path.exists() and not path.is_file():
             path.write_text(text)  # a device or a pipe: only a file can be replaced
         else:
-            write_atomic(path.resolve(), text.encode(), 0o644)
+            write_atomic(real, text.encode(), 0o644)
     except OSError as error:
         raise errors.TaskFailed(what=f"cannot write {path}: {error.strerror or error}") from error
 

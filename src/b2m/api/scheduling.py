@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from b2m import errors
 from b2m.api.choosing import named
-from b2m.project import LOCAL, Project, Target
+from b2m.project import ALL, LOCAL, Project, Target
 from b2m.project.words import database_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def scheduled(found: Project, dbs: Iterable[str], host: str | None = None) -> li
     UsageError for a database that has none, or another host's than ``host``.
     """
     words, planned = list(dbs), {db: book.schedule for db, book in found.playbooks.items() if book.schedule is not None}
-    if words == ["all"]:
+    if words == [ALL]:
         words = [db for db, schedule in sorted(planned.items()) if host in (None, schedule.host)]
         if not words:
             raise errors.UsageError(what="no playbook has a schedule" + (f" for {host}" if host else ""))

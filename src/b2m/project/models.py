@@ -20,8 +20,10 @@ STATES = ("up_to_date", "locked", "ready_to_upload", "outdated_db")
 """The states that a playbook has a scenario for."""
 
 LOCAL = "local"
-ALL = "all"  # on a command line: every database, or every host
 """The host that always exists: this machine."""
+
+ALL = "all"
+"""In place of a name on a command line: every database, or every host that has the database."""
 
 
 def _file_pattern(value: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from b2m.tasks.frame import (
     say,
     seconds,
     tell,
+    whole,
 )
 from b2m.tasks.looking import show_plan
 
@@ -246,10 +246,10 @@ def _recaps(
 def _version(text: str) -> int | None:
     if not text:
         return None
-    digits = text.removeprefix("v")
-    if not re.fullmatch(r"[0-9]{1,18}", digits):
+    number = whole(text.removeprefix("v"))
+    if number is None:
         raise errors.UsageError(what=f"{text!r} is no version: write a number, as in v12 or 12")
-    return int(digits)
+    return number
 
 
 TASKS = (sync, upload, download, rollback, adopt, unlock)

@@ -211,9 +211,15 @@ def seconds(text: str | None) -> float:
 
 def count(flag: str, text: str) -> int:
     """Read a number flag; Invoke's own way ends in a traceback if it is none."""
-    if not re.fullmatch(r"[0-9]{1,18}", text):
+    number = whole(text)
+    if number is None:
         raise errors.UsageError(what=f"--{flag} {text!r} is no number")
-    return int(text)
+    return number
+
+
+def whole(text: str) -> int | None:
+    """Return the number that digits stand for, None if it is none, or too long for what counts here."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def for_each(
